@@ -1,0 +1,93 @@
+"""True parallelism for asyncio: enqueue a task on a worker or a pool, await the result.
+
+Only names live here, and each is loaded when it is first used (PEP 562): a
+worker that imports a user's module which imports offloop stays light.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if sys.platform == "win32":
+    raise ImportError("offloop needs a POSIX system (Linux or macOS); Windows is not supported")
+
+# What type checkers and editors see: the same names as in _HOME below.
+if TYPE_CHECKING:
+    from offloop.contexts import (
+        ProcessWorkerFactory as ProcessWorkerFactory,
+        ThreadWorkerFactory as ThreadWorkerFactory,
+        WorkerFactory as WorkerFactory,
+    )
+    from offloop.defaults import (
+        create_worker as create_worker,
+        enqueue as enqueue,
+        factory as factory,
+        get_worker as get_worker,
+        map as map,
+        pool as pool,
+        stream as stream,
+        submit as submit,
+        to_process as to_process,
+    )
+    from offloop.environment import Environment as Environment, LocalEnvironment as LocalEnvironment
+    from offloop.errors import (
+        ChannelClosed as ChannelClosed,
+        OffloopError as OffloopError,
+        QueueFull as QueueFull,
+        RemoteTraceback as RemoteTraceback,
+        SerializationError as SerializationError,
+        StatusError as StatusError,
+        TaskCancelled as TaskCancelled,
+        TaskFailed as TaskFailed,
+        TaskTimeout as TaskTimeout,
+        WorkerCrashed as WorkerCrashed,
+        WorkerError as WorkerError,
+        WorkerKilled as WorkerKilled,
+        WorkerStartError as WorkerStartError,
+    )
+    from offloop.execution import Execution as Execution
+    from offloop.lease import LeasedWorker as LeasedWorker
+    from offloop.task import (
+        CallableTask as CallableTask,
+        Task as Task,
+        TaskContext as TaskContext,
+        TaskLike as TaskLike,
+        current_task as current_task,
+    )
+    from offloop.worker import Worker as Worker
+    from offloop.workerpool import WorkerPool as WorkerPool
+
+_HOME = {
+    "errors": (
+        "OffloopError StatusError QueueFull SerializationError ChannelClosed TaskFailed TaskTimeout "
+        "WorkerError WorkerCrashed WorkerKilled WorkerStartError RemoteTraceback TaskCancelled"
+    ),
+    "task": "Task CallableTask TaskLike TaskContext current_task",
+    "environment": "Environment LocalEnvironment",
+    "execution": "Execution",
+    "worker": "Worker",
+    "workerpool": "WorkerPool",
+    "lease": "LeasedWorker",
+    "contexts": "WorkerFactory ProcessWorkerFactory ThreadWorkerFactory",
+    "defaults": "pool enqueue submit map stream get_worker factory create_worker to_process",
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names.split()}
+
+__version__ = "0.1.0"
+__all__ = ["__version__", *sorted(_MODULE)]
+
+
+def __getattr__(name: str) -> object:
+    module = _MODULE.get(name)
+    if module is None:
+        raise AttributeError(f"module 'offloop' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"offloop.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

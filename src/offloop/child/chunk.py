@@ -1,0 +1,186 @@
+"""What runs in a worker for `map`: a function over a chunk of items, as one task.
+
+A chunk's outcome is a tuple ``(seconds, values, failures)``: its running time,
+one value an item, and the failures, or None.  An item that failed has None as
+its value and its exception in the failures; the other items are not affected.
+Cancellation is the exception: it ends the chunk.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from itertools import starmap
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, TypeAlias, cast
+
+from offloop.errors import TaskCancelled, TaskFailed
+from offloop.task import current_task
+
+
+class Failures:
+    """The exceptions of a chunk's failed items, by their index within the chunk.
+
+    A worker that shares memory with the parent hands them over as they are.
+    When they are pickled they travel as every failure of a task does, so that
+    one which cannot be pickled arrives as a `TaskFailed`.
+    """
+
+    __slots__ = ("errors",)
+
+    def __init__(self, errors: dict[int, BaseException]) -> None:
+        self.errors = errors
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import pickle
+
+        import cloudpickle
+
+        from offloop.wire.failure import encode_failure
+
+        # cloudpickle's own annotations are partial.
+        dumps = cast("Callable[[object], bytes]", cloudpickle.dumps)  # pyright: ignore[reportUnknownMemberType]
+        encoded = [(i, encode_failure(e, dumps, pickle.loads)) for i, e in self.errors.items()]
+        return (_load_failures, (encoded,))
+
+
+def _load_failures(encoded: list[tuple[int, Any]]) -> Failures:
+    import pickle
+
+    from offloop.wire.failure import decode_failure
+
+    return Failures({index: decode_failure(failure, pickle.loads) for index, failure in encoded})
+
+
+Outcome: TypeAlias = tuple[float, list[Any], Failures | None]
+
+
+def run_chunk(fn: Callable[[Any], Any], items: list[Any]) -> Outcome | Coroutine[Any, Any, Outcome]:
+    """Call ``fn(item)`` for each item; see the module's docstring for the outcome.
+
+    Awaitables and async generators that ``fn`` returns are awaited one after
+    the other, in the coroutine that is then returned; generators become lists.
+
+    Raises:
+        TaskCancelled: the chunk was cancelled.
+    """
+    return _run(map(fn, items), len(items))
+
+
+def run_star_chunk(
+    fn: Callable[..., Any], items: list[tuple[Any, ...]]
+) -> Outcome | Coroutine[Any, Any, Outcome]:
+    """Call ``fn(*item)`` for each item, otherwise as `run_chunk`."""
+    return _run(starmap(fn, items), len(items))
+
+
+def _run(calls: Iterator[Any], size: int) -> Outcome | Coroutine[Any, Any, Outcome]:
+    began = time.perf_counter()
+    values: list[Any] = []
+    errors: dict[int, BaseException] = {}
+    while len(values) < size:
+        try:
+            # The fastest loop there is, and one that stays in C.  What it got
+            # before an exception stays in the list, and `calls` goes on behind
+            # the item that failed.
+            values.extend(calls)
+            if len(values) < size:  # a StopIteration out of `fn` ends `extend` without a word
+                errors[len(values)] = TaskFailed("StopIteration", "")
+                values.append(None)
+        except BaseException as error:
+            errors[len(values)] = _contained(error)
+            values.append(None)
+    kinds = _kinds(values)
+    if any(hasattr(kind, "__await__") or kind is AsyncGeneratorType for kind in kinds):
+        return _await_each(values, errors, began)
+    if GeneratorType in kinds:
+        _exhaust_each(values, errors)
+    return _outcome(values, errors, began)
+
+
+def _outcome(values: list[Any], errors: dict[int, BaseException], began: float) -> Outcome:
+    return time.perf_counter() - began, values, Failures(errors) if errors else None
+
+
+def _kinds(values: list[Any]) -> Iterable[type[Any]]:
+    """The types that occur, at some 20 ns a value."""
+    try:
+        return set(map(type, values))
+    except TypeError:  # a metaclass may leave its classes unhashable
+        return list(map(type, values))
+
+
+def _exhaust_each(values: list[Any], errors: dict[int, BaseException]) -> None:
+    for index, value in enumerate(values):
+        kind = cast("type[object]", type(value))
+        if kind is GeneratorType:
+            try:
+                values[index] = list(value)
+            except BaseException as error:
+                values[index] = None
+                errors[index] = _contained(error)
+
+
+async def _await_each(values: list[Any], errors: dict[int, BaseException], began: float) -> Outcome:
+    index = 0
+    try:
+        for index, value in enumerate(values):
+            try:
+                values[index] = await _settle(value)
+            except GeneratorExit:  # this coroutine is being closed
+                raise
+            except BaseException as error:
+                values[index] = None
+                errors[index] = _contained(error)
+    except BaseException:
+        for value in values[index:]:  # or Python warns that they were never awaited
+            kind = cast("type[object]", type(value))
+            if kind in (CoroutineType, GeneratorType):
+                value.close()
+        raise
+    return _outcome(values, errors, began)
+
+
+async def _settle(value: Any) -> Any:
+    """The result that ``value`` stands for, as a plain ``enqueue`` would resolve it."""
+    kind = cast("type[object]", type(value))
+    if hasattr(kind, "__await__"):
+        return await value
+    if kind is AsyncGeneratorType:
+        return [item async for item in value]
+    return list(value) if kind is GeneratorType else value
+
+
+def _contained(error: BaseException) -> BaseException:
+    """The exception to hand over for an item that failed with ``error``.
+
+    Raises:
+        BaseException: ``error`` itself, where it cancels the chunk.
+        TaskCancelled: the chunk was cancelled, and ``error`` came of that.
+    """
+    if isinstance(error, TaskCancelled) or _is_cancelled_error(error):
+        raise error
+    try:
+        current_task().raise_if_cancelled()
+    except LookupError:  # called outside a worker
+        pass
+    trace = error.__traceback__
+    error.__traceback__ = trace.tb_next if trace is not None else None  # leave out this file's own frame
+    return _as_task_failed(error)
+
+
+def _is_cancelled_error(error: BaseException) -> bool:
+    asyncio = sys.modules.get("asyncio.exceptions")  # without it there is none
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
+
+
+def _as_task_failed(error: BaseException) -> BaseException:
+    """The error, or a `TaskFailed` in place of one that would end a program or a loop where it is raised."""
+    import pickle
+
+    from offloop.wire.failure import decode_failure, encode_failure, is_control_flow
+
+    if not is_control_flow(type(error)):
+        return error
+    return decode_failure(encode_failure(error, pickle.dumps, pickle.loads), pickle.loads)

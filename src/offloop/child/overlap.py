@@ -1,0 +1,169 @@
+"""A worker with an event loop: async tasks, overlapping where the factory's ``concurrency`` allows.
+
+A worker gets its loop at its first awaitable, and keeps it: connections and
+background tasks of the user's live on between tasks.  Synchronous tasks then
+run on the loop as well, in their order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable
+from contextvars import copy_context
+from time import monotonic
+from types import AsyncGeneratorType
+from typing import TYPE_CHECKING, Any
+
+from offloop.child.runner import FLUSH_AFTER, RunningTask
+from offloop.task import provider
+from offloop.wire.frames import CALL, RUN, Record
+
+if TYPE_CHECKING:
+    from offloop.child.runner import Runner
+
+
+class Overlap:
+    """Runs a runner's tasks on an event loop."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._loop = asyncio.new_event_loop()
+        self._waiting: deque[Record] = deque()
+        self._free = list(range(runner.slots, 0, -1))  # ledger slot 0 belongs to the synchronous part
+        self._parent_gone = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def serve(self, records: list[Record], awaitable: Any) -> bool:
+        """Run until told to stop (True) or the parent is gone (False).
+
+        Args:
+            records: what waits; the first is that of ``awaitable``, where there is one.
+            awaitable: what the first task returned, or None.
+        """
+        runner, loop = self._runner, self._loop
+        asyncio.set_event_loop(loop)
+        self._waiting.extend(records[1:] if awaitable is not None else records)
+        if awaitable is not None:
+            self._begin_async(records[0], awaitable)
+        runner.port.attach(loop, self._arrived)
+        loop.call_soon(self._pump)
+        try:
+            loop.run_forever()
+            runner.port.detach(loop)
+            if not self._parent_gone:
+                runner.close_environment(loop.run_until_complete)
+            loop.run_until_complete(_leave(loop))
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+        return not self._parent_gone
+
+    def _arrived(self) -> None:
+        records = self._runner.port.receive(0)
+        if records is None:
+            self._parent_gone = True
+            self._loop.stop()
+        elif records:
+            self._waiting.extend(records)
+            self._pump()
+
+    def _pump(self) -> None:
+        """Begin what may begin; yield to async tasks when synchronous ones take long."""
+        runner = self._runner
+        until = monotonic() + FLUSH_AFTER
+        while self._waiting and self._free:
+            record = self._waiting.popleft()
+            if record[0] != CALL and record[0] != RUN:
+                runner.other(record)
+            elif runner.turns.begin():
+                awaitable = runner.run_task(record)
+                if awaitable is not None:
+                    self._begin_async(record, awaitable)
+                if monotonic() > until:
+                    self._loop.call_soon(self._pump)
+                    break
+        runner.port.running(0, 0, 0.0)
+        runner.port.flush()
+        self._arm_expiry()
+        if runner.stopping and not self._waiting and not runner.turns.awaiting:
+            self._loop.stop()
+
+    def _begin_async(self, record: Record, awaitable: Any) -> None:
+        runner, turns = self._runner, self._runner.turns
+        place, slot, start = turns.place, self._free.pop(), monotonic()
+        runner.port.running(slot, record[3], start)
+        runner.port.running(0, 0, 0.0)
+        context = copy_context()
+        mine = RunningTask(runner, record, place)
+        context.run(provider.set, lambda: mine)
+        task = self._loop.create_task(self._run(record, awaitable, place, slot, start), context=context)
+        turns.awaiting[place] = lambda: self._loop.call_soon_threadsafe(task.cancel)
+        if place in turns.cancelled:  # requested before there was anything to cancel
+            task.cancel()
+
+    async def _run(self, record: Record, awaitable: Any, place: int, slot: int, start: float) -> None:
+        """Await one task to its end and report the outcome; nothing escapes, not even `SystemExit`."""
+        runner, turns = self._runner, self._runner.turns
+        port = runner.port
+        try:
+            value = await _settle(awaitable)
+        except BaseException as error:
+            turns.awaiting.pop(place, None)
+            end = monotonic()
+            if place in turns.cancelled and isinstance(error, asyncio.CancelledError):
+                port.cancelled(record[3], start, end)
+            else:
+                port.failure(record[3], error, start, end)
+        else:
+            turns.awaiting.pop(place, None)
+            runner.report(record[3], value, start, monotonic())
+        turns.cancelled.discard(place)
+        port.running(slot, 0, 0.0)
+        self._free.append(slot)
+        self._loop.call_soon(self._pump)
+
+    def _arm_expiry(self) -> None:
+        """Have entries of the environment expire when they are due."""
+        deadline = self._runner.environment.next_deadline()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            self._timer = self._loop.call_later(max(0.0, deadline - monotonic()), self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._runner.environment.expire()
+        self._arm_expiry()
+
+
+async def _settle(value: Any) -> Any:
+    """What an awaitable gives, or the list of what an async generator yields."""
+    if isinstance(value, AsyncGeneratorType):
+        return [item async for item in value]
+    return await value
+
+
+async def _leave(loop: asyncio.AbstractEventLoop) -> None:
+    """End the background tasks that the user's code left behind."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await loop.shutdown_asyncgens()
+
+
+async def await_all(awaitables: list[Awaitable[Any]]) -> None:
+    """Await what closing the environment left to be awaited; failures are logged by the environment's owner."""
+    results = await asyncio.gather(*awaitables, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            import logging
+
+            logging.getLogger("offloop.environment").error("on_delete failed", exc_info=result)
+
+
+def finish_pending(awaitables: list[Awaitable[Any]]) -> None:
+    """The same for a worker that has no event loop."""
+    asyncio.run(await_all(awaitables))

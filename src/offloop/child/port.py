@@ -1,0 +1,230 @@
+"""A process worker's end of the conversation: bytes in, records out, and back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from offloop.shm.ledger import GENERATION, LENGTH, SLOTS, Ledger
+from offloop.wire.codec import Decoder, ReplyEncoder
+from offloop.wire.frames import (
+    BUFFERS,
+    CALL,
+    CANCELLED,
+    DEFINE,
+    FAILED,
+    FORGET,
+    HEADER,
+    HEADER_SIZE,
+    MAGIC,
+    PATH,
+    RESULT,
+    SETUP,
+    FrameDecoder,
+    Record,
+    frame,
+    layout_buffers,
+    split_buffers,
+)
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from socket import socket
+
+#: Bytes asked for in one receive.
+CHUNK = 1 << 16
+#: Results larger than this, in bytes, are sent in parts, their buffers uncopied.
+DIRECT = 1 << 14
+
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+_NO_KEYWORDS: dict[str, Any] = {}
+
+
+class SocketPort:
+    """Receives tasks from a socket, and sends their outcomes through the ledger's journal.
+
+    Args:
+        sock: the data socket, blocking.
+        ledger: the page shared with the parent.
+        limit: the largest payload accepted, in bytes.
+    """
+
+    def __init__(self, sock: socket, ledger: Ledger, limit: int) -> None:
+        self.ledger = ledger
+        self._sock = sock
+        self._frames = FrameDecoder(limit)
+        self._decoder = Decoder()
+        self._encoder = ReplyEncoder(self._decoder)
+        self._words, self._journal = ledger.words, ledger.journal
+        self._used = 0
+        self._early: list[Record] = []  # what came along with the setup
+        self._timeout: float | None = None
+
+    def attach(self, loop: AbstractEventLoop, arrived: Callable[[], None]) -> None:
+        """From now on have ``loop`` call ``arrived`` when something can be received."""
+        loop.add_reader(self._sock.fileno(), arrived)
+
+    def detach(self, loop: AbstractEventLoop) -> None:
+        """End `attach`."""
+        loop.remove_reader(self._sock.fileno())
+
+    def _set_timeout(self, timeout: float | None) -> None:
+        if timeout != self._timeout:  # each change is a system call
+            self._sock.settimeout(timeout)
+            self._timeout = timeout
+
+    # -- in -------------------------------------------------------------------
+
+    def receive(self, timeout: float | None = None) -> list[Record] | None:
+        """Wait for frames.
+
+        Args:
+            timeout: how long at the most, in seconds; None for ever.
+
+        Returns:
+            The records that came (none, after the timeout); None when the parent is gone.
+        """
+        if self._early:
+            early, self._early = self._early, []
+            return early
+        self._set_timeout(timeout)
+        wanted = self._frames.wanted
+        try:
+            if wanted is not None:
+                count = self._sock.recv_into(wanted)
+                return self._frames.filled(count) if count else None
+            data = self._sock.recv(CHUNK)
+            return self._frames.feed(data) if data else None
+        except (TimeoutError, BlockingIOError):
+            return []
+        except ConnectionError:
+            return None
+
+    def receive_setup(self) -> bytes | memoryview | None:
+        """The payload of the first frames' `SETUP`; None when the parent is gone."""
+        while (records := self.receive()) is not None:
+            for index, record in enumerate(records):
+                if record[0] == SETUP:
+                    self._early = records[index + 1 :]
+                    return record[6]
+                self.note(record, None)
+        return None
+
+    def note(self, record: Record, environment: Any) -> None:
+        """Take in a record that is no task."""
+        kind, _, ref, _, _, _, payload = record
+        if kind == DEFINE:
+            self._decoder.define(ref, bytes(payload))
+        elif kind == FORGET:
+            self._decoder.forget(ref)
+        elif kind == PATH:
+            sys.path[:] = self._decoder.decode(payload)
+
+    def load(self, record: Record, environment: Any) -> Call:
+        """The call that a task's record asks for; raises what loading the user's objects raises."""
+        kind, flags, ref, _, _, _, payload = record
+        if kind == CALL:
+            fn = self._decoder.resolve(ref)
+            if not payload:
+                return fn, (), _NO_KEYWORDS
+            args, kwargs = self._decode(flags, payload)
+            return fn, args, kwargs
+        task = self._decode(flags, payload)
+        return task.run, (environment,), _NO_KEYWORDS
+
+    def _decode(self, flags: int, payload: bytes | memoryview) -> Any:
+        if flags & BUFFERS:
+            pickled, buffers = split_buffers(payload)
+            return self._decoder.decode(pickled, buffers)
+        return self._decoder.decode(payload)
+
+    def decode(self, payload: bytes | memoryview) -> Any:
+        """Load what the parent pickled."""
+        return self._decoder.decode(payload)
+
+    # -- out ------------------------------------------------------------------
+
+    def result(self, id: int, value: Any, start: float, end: float) -> None:
+        """Report a result; raises what pickling it raises, and has then reported nothing."""
+        if value is None:
+            self._write(RESULT, 0, id, b"", start, end)
+            return
+        buffers: list[Any] = []
+        pickled = self._encoder.encode(value, buffers.append)
+        if buffers:
+            self._write_buffers(id, pickled, [buffer.raw() for buffer in buffers], start, end)
+        else:
+            self._write(RESULT, 0, id, pickled, start, end)
+
+    def failure(self, id: int, error: BaseException, start: float, end: float) -> None:
+        """Report that a task failed."""
+        self._write(FAILED, 0, id, self.encode_failure(error), start, end)
+
+    def cancelled(self, id: int, start: float, end: float) -> None:
+        """Report that a running task ended because it was cancelled."""
+        self._write(CANCELLED, 0, id, b"", start, end)
+
+    def encode_failure(self, error: BaseException) -> bytes:
+        """A failure as bytes; never raises for what the user's exception does."""
+        import pickle
+
+        from offloop.wire.failure import encode_failure
+
+        failure = encode_failure(error, self._encoder.encode, self._decoder.decode)
+        return pickle.dumps(failure, 5)
+
+    def say(self, kind: int, payload: bytes = b"") -> None:
+        """Send a frame that concerns no task, at once."""
+        self._send_parts([frame(kind, payload)])
+
+    def running(self, slot: int, id: int, start: float) -> None:
+        """Note in the ledger that a task is about to run (0: nothing is)."""
+        at = SLOTS + 2 * slot
+        self.ledger.times[at + 1] = start
+        self._words[at] = id
+
+    def _write(self, kind: int, flags: int, id: int, payload: bytes, start: float, end: float) -> None:
+        size = HEADER_SIZE + len(payload)
+        used = self._used
+        if used + size > self.ledger.capacity:
+            self.flush()
+            used = 0
+            if size > self.ledger.capacity:
+                self._send_parts([HEADER.pack(MAGIC, kind, flags, 0, id, len(payload), start, end), payload])
+                return
+        journal = self._journal
+        HEADER.pack_into(journal, used, MAGIC, kind, flags, 0, id, len(payload), start, end)
+        if payload:
+            journal[used + HEADER_SIZE : used + size] = payload
+        self._used = self._words[LENGTH] = used + size
+
+    def _write_buffers(
+        self, id: int, pickled: bytes, buffers: list[memoryview], start: float, end: float
+    ) -> None:
+        parts = layout_buffers(pickled, buffers)
+        size = sum(len(part) for part in parts)
+        if size <= DIRECT:
+            self._write(RESULT, BUFFERS, id, b"".join(parts), start, end)
+        else:
+            self._send_parts([HEADER.pack(MAGIC, RESULT, BUFFERS, 0, id, size, start, end), *parts])
+
+    def flush(self) -> None:
+        """Send what the journal holds, and empty it."""
+        if self._used:
+            self._send(self._journal[: self._used])
+            # In this order: a reader of the living journal must not take old
+            # bytes for new ones.
+            self._words[LENGTH] = 0
+            self._words[GENERATION] += 1
+            self._used = 0
+
+    def _send_parts(self, parts: list[bytes | memoryview]) -> None:
+        self.flush()
+        for part in parts:
+            if len(part):
+                self._send(memoryview(part))
+
+    def _send(self, data: memoryview) -> None:
+        self._set_timeout(None)
+        self._sock.sendall(data)

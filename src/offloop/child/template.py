@@ -1,0 +1,255 @@
+"""The template: a process that is started once, and forks workers on request.
+
+It is single-threaded, so forking it is safe whatever threads the parent has;
+it has loaded what every worker needs, so a fork takes a millisecond or two.
+The parent sends a `SPAWN` with the three descriptors of a worker; the template
+answers with the process id (and a pidfd, where there are any), and reports each
+worker's end.  It lives as long as the parent holds its socket.
+"""
+
+from __future__ import annotations
+
+import _signal  # the C module: `signal` would load enum, at 8 ms a start
+import _socket
+import gc
+import os
+import select
+import sys
+from _socket import CMSG_LEN, SCM_RIGHTS, SOL_SOCKET, socket
+from typing import Any
+
+from offloop.child.control import ORPHANED
+from offloop.child.process import leave, run_worker
+from offloop.wire.frames import HEADER, HEADER_SIZE, READY, REFUSED, FrameDecoder, frame
+
+SPAWN = 64  #: to the template: fork a worker; ``id`` names the request, descriptors come along
+SPAWNED = 65  #: from it: ``ref`` is the process id of request ``id``; a pidfd may come along
+NOT_SPAWNED = 66  #: from it: request ``id`` failed with errno ``ref``
+EXITED = 67  #: from it: process ``ref`` ended with wait status ``id``; ``start`` is its peak RSS in bytes
+
+_INT = 4
+#: Received descriptors are not handed on to programs that tasks start.
+MSG_CMSG_CLOEXEC: int = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+class Template:
+    """The template's loop.
+
+    Args:
+        sock: the socket to the parent.
+        limit: the largest payload that workers accept, in bytes.
+    """
+
+    def __init__(self, sock: socket, limit: int) -> None:
+        self._sock = sock
+        self._limit = limit
+        self._parent = os.getppid()
+
+    def serve(self) -> tuple[int, int, int] | None:
+        """Fork on request.
+
+        Returns:
+            In each forked worker: its descriptors.  In the template: None, once the parent is gone.
+        """
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_read, False)
+        os.set_blocking(wake_write, False)
+        _signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        _signal.signal(_signal.SIGCHLD, lambda *_: None)
+        own = [wake_read, wake_write]
+        poll = select.poll()
+        for fd in (self._sock.fileno(), wake_read, *self._watch_parent(own)):
+            poll.register(fd, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if wake_read in ready:
+                os.read(wake_read, 4096)
+                self._reap()
+            if self._sock.fileno() in ready:
+                spawned = self._spawn(own)
+                if spawned is False:
+                    return None
+                if isinstance(spawned, tuple):
+                    return spawned
+            elif ready - {wake_read}:
+                return None
+
+    def _watch_parent(self, own: list[int]) -> list[int]:
+        """A pidfd of the parent: its socket may be held open by a child that it forked."""
+        if not hasattr(os, "pidfd_open"):
+            return []
+        try:
+            fd = os.pidfd_open(self._parent)
+        except OSError:
+            return []
+        own.append(fd)
+        return [fd]
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            unit = 1 if sys.platform == "darwin" else 1024
+            self._say(frame(EXITED, ref=pid, id=status, start=float(usage.ru_maxrss * unit)))
+
+    def _say(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
+        rights = b"".join(fd.to_bytes(_INT, sys.byteorder) for fd in fds)
+        ancillary = [(SOL_SOCKET, SCM_RIGHTS, rights)] if fds else []
+        try:
+            self._sock.sendmsg([data], ancillary)
+        except OSError:
+            pass  # the parent is gone, which the loop will see
+
+    def _spawn(self, own: list[int]) -> tuple[int, int, int] | bool:
+        """Answer one request: the descriptors in the new worker, True in the template, False without a parent."""
+        data, ancillary, _, _ = self._sock.recvmsg(HEADER_SIZE, CMSG_LEN(3 * _INT), MSG_CMSG_CLOEXEC)
+        fds = [int.from_bytes(rights[at : at + _INT], sys.byteorder)
+               for _, _, rights in ancillary for at in range(0, len(rights), _INT)]
+        if len(data) < HEADER_SIZE or len(fds) != 3:
+            return False
+        request = FrameDecoder(0).feed(data)[0][3]
+        try:
+            pid = os.fork()
+        except OSError as error:
+            pid = -1
+            self._say(frame(NOT_SPAWNED, id=request, ref=error.errno or 0))
+        if pid == 0:
+            self._become_worker(own)
+            return fds[0], fds[1], fds[2]
+        for fd in fds:
+            os.close(fd)
+        if pid > 0:
+            self._announce(request, pid)
+        return True
+
+    def _announce(self, request: int, pid: int) -> None:
+        pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
+        self._say(frame(SPAWNED, id=request, ref=pid), (pidfd,) if pidfd >= 0 else ())
+        if pidfd >= 0:
+            os.close(pidfd)
+
+    def _become_worker(self, own: list[int]) -> None:
+        """Right after the fork: let go of what is the template's, and die with it."""
+        template = os.getppid()
+        _signal.set_wakeup_fd(-1)
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        self._sock.close()
+        for fd in own:
+            os.close(fd)
+        die_with_parent(template)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent, a single-threaded one, dies."""
+    if sys.platform == "linux":
+        prctl = _prctl()
+        if prctl is not None:
+            prctl(1, _signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _prctl() -> Any:
+    try:
+        import ctypes
+
+        return ctypes.CDLL(None).prctl
+    except (ImportError, OSError, AttributeError):
+        return None
+
+
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C to the parent; a handler rather than SIG_IGN, which programs started here would inherit."""
+    _signal.signal(_signal.SIGINT, lambda *_: None)
+
+
+def configure(config: dict[str, Any]) -> None:
+    """Make this interpreter like the parent's: the same path, prefixes and builtins; then preload."""
+    sys.path[:] = config["path"]
+    sys.prefix, sys.exec_prefix = config["prefix"], config["exec_prefix"]
+    sys.argv[:] = config["argv"]
+    _add_site_builtins(config["site"])
+    for name in config["preload"]:
+        __import__(name)
+
+
+def _add_site_builtins(whole: bool) -> None:
+    import builtins
+
+    if whole:
+        import site
+
+        before = sys.path[:]
+        site.main()
+        sys.path[:] = before
+        return
+    from _sitebuiltins import Quitter
+
+    for name in ("exit", "quit"):
+        setattr(builtins, name, Quitter(name, "Ctrl-D (i.e. EOF)"))
+
+
+def receive_config(fd: int) -> dict[str, Any] | None:
+    """The first frame on a new process's descriptor: how to set up the interpreter; None without a parent."""
+    import pickle
+
+    head = _receive_exactly(fd, HEADER_SIZE)
+    payload = _receive_exactly(fd, HEADER.unpack(head)[5]) if head else b""
+    config: dict[str, Any] | None = pickle.loads(payload) if payload else None
+    return config
+
+
+def _receive_exactly(fd: int, size: int) -> bytes:
+    """That many bytes and no more: what follows brings descriptors along.  Empty without a parent."""
+    data = b""
+    while len(data) < size:
+        more = os.read(fd, size - len(data))
+        if not more:
+            return b""
+        data += more
+    return data
+
+
+def run_alone(config_fd: int, data_fd: int, control_fd: int, ledger_fd: int) -> int:
+    """Be a worker that was started by itself, without a template; returns the exit status."""
+    ignore_interrupts()
+    config = receive_config(config_fd)
+    os.close(config_fd)
+    if config is None:
+        return ORPHANED
+    for fd in (data_fd, control_fd, ledger_fd):
+        os.set_inheritable(fd, False)
+    configure(config)
+    return run_worker(data_fd, control_fd, ledger_fd, config["limit"])
+
+
+def main(fd: int) -> None:
+    """Run the template on the socket ``fd``; started by `offloop.contexts.template`."""
+    sock = socket(fileno=fd)
+    ignore_interrupts()
+    config = receive_config(fd)
+    if config is None:
+        return
+    try:
+        configure(config)
+    except BaseException:
+        import traceback
+
+        sock.sendall(frame(REFUSED, traceback.format_exc().encode()))
+        return
+    _prctl()
+    gc.collect()
+    gc.freeze()
+    sock.sendall(frame(READY))
+    worker = Template(sock, config["limit"]).serve()
+    if worker is not None:
+        status = 1
+        try:
+            status = run_worker(*worker, config["limit"])
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        leave(status)

@@ -1,0 +1,87 @@
+"""Whose turn it is: the agreement between a worker's two threads about each task.
+
+The main thread runs tasks in the order in which they were sent; the control
+thread takes back tasks that have not started, and interrupts the running one.
+A task is named by its place in that order, so both threads, and the parent,
+know without a look whether it lies ahead or behind.
+
+Why no task is lost or run twice: `begin` and `take_back` run under one lock.
+If `begin` comes first, the place is no longer ahead and `take_back` leaves it
+alone; if `take_back` comes first, the place is marked and `begin` passes it
+over.  So each task is either run here or given back, and never both.
+
+Why a cancellation hits only the task it names: the signal handler runs in the
+main thread, between two of its instructions, and raises only if the place it
+was sent for is still marked as interruptible.  The runner sets the mark right
+before it calls the user's code and takes it away right after; the handler
+takes it away as well when it raises, so it raises once.
+"""
+
+from __future__ import annotations
+
+import _thread
+from collections.abc import Callable, Iterable
+
+from offloop.errors import TaskCancelled
+
+
+class Turns:
+    """The state that a worker's two threads share."""
+
+    def __init__(self) -> None:
+        self._lock = _thread.allocate_lock()
+        self._taken_back: set[int] = set()
+        #: The place that runs now, or ran last.
+        self.place = 0
+        #: Async tasks under way, by place: how to cancel each from another thread.
+        self.awaiting: dict[int, Callable[[], object]] = {}
+        #: Places whose cancellation was requested while they ran.
+        self.cancelled: set[int] = set()
+        #: The place that the signal handler may interrupt now, or 0.
+        self.interruptible = 0
+
+    def begin(self) -> bool:
+        """Main thread: go on to the next place.  False if it was taken back."""
+        lock = self._lock
+        lock.acquire()
+        self.place = place = self.place + 1
+        mine = not self._taken_back or place not in self._taken_back
+        if self.cancelled:  # requests that came too late
+            self.cancelled.intersection_update(self.awaiting)
+        lock.release()
+        if not mine:
+            self._taken_back.discard(place)
+        return mine
+
+    def take_back(self, places: Iterable[tuple[int, int]]) -> list[int]:
+        """Other thread: of these ``(place, id)``, keep those that lie ahead from running; returns their ids."""
+        taken: list[int] = []
+        with self._lock:
+            for place, id in places:
+                if place > self.place and place not in self._taken_back:
+                    self._taken_back.add(place)
+                    taken.append(id)
+        return taken
+
+    def request_cancel(self, place: int) -> bool:
+        """Other thread: mark a started task as cancelled.
+
+        Returns:
+            Whether the runner's thread is to be interrupted for it: it is the
+            synchronous task that runs now.
+        """
+        with self._lock:
+            cancel = self.awaiting.get(place)
+            if cancel is None and place != self.place:
+                return False
+            self.cancelled.add(place)
+        if cancel is not None:
+            cancel()
+        return cancel is None
+
+    def interrupt(self, *_: object) -> None:
+        """Runner's thread, as a signal handler too: raise `TaskCancelled` in the task that is to be cancelled."""
+        place = self.interruptible
+        if place and place in self.cancelled:
+            self.interruptible = 0
+            raise TaskCancelled("the task was cancelled")

@@ -1,0 +1,45 @@
+"""The places where workers live; a new one is one new module and one line here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from offloop.worker import WorkerFactory
+
+if TYPE_CHECKING:
+    from offloop.contexts.process import ProcessWorkerFactory as ProcessWorkerFactory
+    from offloop.contexts.thread import ThreadWorkerFactory as ThreadWorkerFactory
+
+#: The name of a context, its module, its factory.
+CONTEXTS = {
+    "process": ("offloop.contexts.process", "ProcessWorkerFactory"),
+    "thread": ("offloop.contexts.thread", "ThreadWorkerFactory"),
+}
+
+__all__ = ["CONTEXTS", "ProcessWorkerFactory", "ThreadWorkerFactory", "WorkerFactory", "resolve_factory"]
+
+
+def __getattr__(name: str) -> Any:
+    for module, factory in CONTEXTS.values():
+        if factory == name:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module 'offloop.contexts' has no attribute {name!r}")
+
+
+def resolve_factory(factory: WorkerFactory | str) -> WorkerFactory:
+    """The factory itself, or the one for a context's name with default options.
+
+    Raises:
+        ValueError: there is no such context.
+        TypeError: neither a factory nor a name.
+    """
+    if isinstance(factory, WorkerFactory):
+        return factory
+    if not isinstance(factory, str):
+        raise TypeError(f"factory must be a WorkerFactory or a context's name, not {type(factory).__name__}")
+    if factory not in CONTEXTS:
+        raise ValueError(f"no context is called {factory!r}; there are {', '.join(sorted(CONTEXTS))}")
+    module, name = CONTEXTS[factory]
+    made: WorkerFactory = getattr(import_module(module), name)()
+    return made

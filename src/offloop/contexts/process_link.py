@@ -1,0 +1,410 @@
+"""The link to a worker process: its sockets, its ledger, its death."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from offloop.contexts.forks import close_in_forks
+from offloop.contexts.outbox import Outbox
+from offloop.contexts.sending import Sender
+from offloop.errors import SerializationError, WorkerStartError
+from offloop.link import Exit, Link, LinkOwner, Sendable
+from offloop.shm.ledger import Ledger, create_file
+from offloop.wire.codec import ReplyDecoder
+from offloop.wire.definitions import Definitions
+from offloop.wire.failure import decode_failure
+from offloop.wire.frames import (
+    BUFFERS,
+    BYE,
+    CANCEL,
+    CANCELLED,
+    FAILED,
+    READY,
+    RECALL,
+    REFUSED,
+    RESULT,
+    RETURNED,
+    STOP,
+    FrameDecoder,
+    ProtocolError,
+    Record,
+    frame,
+    pack_numbers,
+    split_buffers,
+    unpack_numbers,
+)
+
+if TYPE_CHECKING:
+    from offloop.contexts.starters import Starter
+
+#: Bytes asked for in one receive.
+CHUNK = 1 << 16
+#: Seconds of reading after which other callbacks of the event loop get their turn.
+BUDGET = 0.001
+#: Seconds that a worker may take to exit after it said goodbye.
+EXIT_GRACE = 3.0
+#: Seconds to wait for the exit status of a process that is known to be dead.
+STATUS_GRACE = 0.5
+#: The largest payload accepted, in bytes: more than the machine's memory is no message.
+LIMIT = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+class WorkerOptions(NamedTuple):
+    """What a worker process is told about itself; see `offloop.ProcessWorkerFactory`."""
+
+    number: int
+    slots: int
+    cwd: str | None
+    nice: int
+    cpus: list[int] | None
+    memory_limit: int | None
+    environment: Any
+    bootstrap: Any
+
+
+class ProcessLink(Link):
+    """The parent's end of one worker process."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        starter: Starter,
+        definitions: Definitions,
+        options: WorkerOptions,
+        owner: LinkOwner,
+    ) -> None:
+        self._loop = loop
+        self._starter = starter
+        self._options = options
+        self._owner = owner
+        self._definitions = definitions
+        self._decoder = ReplyDecoder(definitions)
+        self._frames = FrameDecoder(LIMIT)
+        self._control_frames = FrameDecoder(1 << 24)
+        self._pidfd = -1
+        self._status: int | None = None
+        self._peak_rss: int | None = None
+        self._problem: BaseException | None = None
+        self._said_bye = self._was_ready = self._kill_asked = self._over = False
+        self._unread: list[Record] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- starting -----------------------------------------------------------
+
+    def start(self) -> None:
+        """Have the process started; its setup waits in the socket for it."""
+        loop = self._loop
+        self._data, data = socket.socketpair()
+        self._control, control = socket.socketpair()
+        ledger = create_file()
+        try:
+            self.ledger = Ledger(ledger, self._options.slots + 1)
+            for sock in (self._data, self._control):
+                sock.setblocking(False)
+            close_in_forks(self._data, self._control)
+            self._outbox = Outbox(loop, self._data)
+            self._control_outbox = Outbox(loop, self._control)
+            self._sender = Sender(self._outbox, self._definitions)
+            loop.add_reader(self._data, self._readable)
+            loop.add_reader(self._control, self._control_readable)
+            self._sender.setup(self._setup())
+            self._starter.spawn((data.fileno(), control.fileno(), ledger), self)
+        except Exception as error:
+            problem = error if isinstance(error, WorkerStartError) else WorkerStartError(f"a worker could not start: {error}")
+            problem.__cause__ = error if problem is not error else None
+            loop.call_soon(self.not_spawned, problem)
+        finally:
+            data.close()
+            control.close()
+            os.close(ledger)
+
+    def _setup(self) -> dict[str, Any]:
+        options = self._options._asdict()
+        options["path"] = sys.path
+        if options["cwd"] is None:
+            try:
+                options["cwd"] = os.getcwd()
+            except FileNotFoundError:  # deleted under us: the worker stays where it is
+                options["cwd"] = "."
+        return options
+
+    def spawned(self, pid: int, pidfd: int) -> None:
+        """The process runs; from now on its end is watched."""
+        self.pid = pid
+        if pidfd < 0 and hasattr(os, "pidfd_open"):
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                pidfd = -1
+        self._pidfd = pidfd
+        if pidfd >= 0:
+            self._loop.add_reader(pidfd, self._process_ended)
+        if self._kill_asked:
+            self.kill()
+
+    def not_spawned(self, error: BaseException) -> None:
+        """There is no process."""
+        self._problem = None if self._kill_asked else error
+        self._finish(None)
+
+    # -- sending ------------------------------------------------------------
+
+    def send(self, items: Sequence[Sendable]) -> list[tuple[Sendable, BaseException]]:
+        """Pickle tasks and write them, all in one go."""
+        return self._sender.send(items)
+
+    def cancel(self, items: Sequence[Sendable]) -> None:
+        """Cancel tasks."""
+        self._name_tasks(CANCEL, items)
+
+    def recall(self, items: Sequence[Sendable]) -> None:
+        """Take tasks back."""
+        self._name_tasks(RECALL, items)
+
+    def _name_tasks(self, kind: int, items: Sequence[Sendable]) -> None:
+        numbers = [number for item in items for number in (item.place, item.id)]
+        self._control_outbox.write([frame(kind, pack_numbers(numbers))])
+
+    def stop(self) -> None:
+        """Let the worker finish."""
+        self._outbox.write([frame(STOP)])
+
+    def kill(self) -> None:
+        """Send SIGKILL; the end is reported when the process is gone."""
+        self._kill_asked = True
+        self._signal(signal.SIGKILL)
+
+    def abandon(self) -> None:
+        """Send SIGKILL and close everything, without the event loop."""
+        self.kill()
+        self._over = True
+        for sock, outbox in ((self._data, self._outbox), (self._control, self._control_outbox)):
+            outbox.closed = True
+            sock.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        self.ledger.close()
+
+    def _signal(self, number: int) -> None:
+        if self._over or self.pid is None:
+            return
+        try:
+            if self._pidfd >= 0:
+                signal.pidfd_send_signal(self._pidfd, number)
+            elif self._status is None:
+                os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def running(self) -> list[tuple[int, float]]:
+        """What the ledger says is running."""
+        return [] if self._over else self.ledger.running()
+
+    # -- receiving ----------------------------------------------------------
+
+    def _readable(self) -> None:
+        """Take what the worker sent, for a while; what is left is taken in a later turn of the loop."""
+        if not self._unread:
+            try:
+                records = self._receive()
+            except (BlockingIOError, InterruptedError):
+                return
+            except (ProtocolError, OSError):
+                records = None
+            if records is None:
+                self._data_ended()
+                return
+            self._unread = records
+        self._deliver(monotonic() + BUDGET)
+
+    def _receive(self) -> list[Record] | None:
+        """Records; None at the end of file."""
+        wanted = self._frames.wanted
+        if wanted is not None:
+            count = self._data.recv_into(wanted)
+            return self._frames.filled(count) if count else None
+        data = self._data.recv(CHUNK)
+        return self._frames.feed(data) if data else None
+
+    def _deliver(self, until: float) -> None:
+        records = self._unread
+        for index, record in enumerate(records):
+            self._handle(record)
+            if index & 15 == 15 and monotonic() > until:
+                self._unread = records[index + 1 :]
+                if self._unread:
+                    self._loop.call_soon(self._deliver_rest)
+                return
+        self._unread = []
+
+    def _deliver_rest(self) -> None:
+        if not self._over and self._unread:
+            self._deliver(monotonic() + BUDGET)
+
+    def _handle(self, record: Record) -> None:
+        kind, flags, _, id, start, end, payload = record
+        if kind == RESULT:
+            if not payload:
+                self._owner.link_result(id, None, start, end)
+                return
+            try:
+                value = self._decode(flags, payload)
+            except BaseException as error:
+                self._owner.link_failure(id, unloadable_result(payload, error), start, end)
+                if isinstance(error, KeyboardInterrupt):
+                    raise
+                return
+            self._owner.link_result(id, value, start, end)
+        elif kind == FAILED:
+            self._owner.link_failure(id, self._decode_failure(payload), start, end)
+        elif kind == CANCELLED:
+            self._owner.link_cancelled(id, start, end)
+        elif kind == READY:
+            self._was_ready = True
+            self._owner.link_ready()
+        elif kind == REFUSED:
+            self._problem = self._refusal(payload)
+        elif kind == BYE:
+            self._said_bye = True
+            self._timer = self._loop.call_later(EXIT_GRACE, self._exit_overdue)
+
+    def _decode(self, flags: int, payload: bytes | memoryview) -> Any:
+        if flags & BUFFERS:
+            pickled, buffers = split_buffers(payload)
+            return self._decoder.decode(pickled, buffers)
+        return self._decoder.decode(payload)
+
+    def _decode_failure(self, payload: bytes | memoryview) -> BaseException:
+        return decode_failure(pickle.loads(payload), self._decoder.decode)
+
+    def _refusal(self, payload: bytes | memoryview) -> BaseException:
+        cause = self._decode_failure(payload)
+        text = str(cause.__cause__.args[0]) if cause.__cause__ is not None and cause.__cause__.args else repr(cause)
+        problem = WorkerStartError(f"the worker could not start: {type(cause).__name__}: {cause}", text)
+        problem.__cause__ = cause
+        return problem
+
+    def _control_readable(self) -> None:
+        try:
+            data = self._control.recv(CHUNK)
+            records = self._control_frames.feed(data)
+        except (BlockingIOError, InterruptedError):
+            return
+        except (OSError, ProtocolError):
+            data, records = b"", []
+        if not data:
+            self._loop.remove_reader(self._control)
+            return
+        for record in records:
+            if record[0] == RETURNED:
+                self._owner.link_returned(unpack_numbers(record[6]))
+
+    def poll(self) -> None:
+        """Take what has come, and what waits in the journal behind a long task."""
+        if not self._over and self._was_ready:
+            self._collect()
+
+    def _collect(self) -> None:
+        self._drain()
+        try:
+            for record in FrameDecoder(LIMIT).feed(self.ledger.unsent()):
+                if record[0] in (RESULT, FAILED, CANCELLED):
+                    self._handle(record)
+        except ProtocolError:
+            self.kill()
+
+    def _drain(self) -> None:
+        """Deliver everything that is in the socket now."""
+        self._deliver(float("inf"))
+        try:
+            while (records := self._receive()) is not None:
+                self._unread = records
+                self._deliver(float("inf"))
+        except (BlockingIOError, InterruptedError):
+            pass
+        except (ProtocolError, OSError):
+            self.kill()
+
+    # -- the end ------------------------------------------------------------
+
+    def _data_ended(self) -> None:
+        """End of file, or garbage.  Neither is the process's end: that is waited for, or brought about."""
+        self._loop.remove_reader(self._data)
+        if not self._said_bye and self._problem is None:
+            self._signal(signal.SIGKILL)
+
+    def _exit_overdue(self) -> None:
+        """It said goodbye and did not go: a thread that does not end, a slow ``atexit``."""
+        self._signal(signal.SIGTERM)
+        self._timer = self._loop.call_later(1.0, self._signal, signal.SIGKILL)
+
+    def _process_ended(self) -> None:
+        """The pidfd says that the process is gone; its status comes from who started it."""
+        self._loop.remove_reader(self._pidfd)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(STATUS_GRACE, self._finish, None)
+
+    def ended(self, status: int | None, peak_rss: int | None) -> None:
+        """The process is gone, with this wait status (None: the template that knew it is gone too)."""
+        self._peak_rss = peak_rss
+        self._finish(status if status is not None else signal.SIGKILL.value)
+
+    def _finish(self, status: int | None) -> None:
+        """Settle what the worker left behind, once."""
+        if self._over:
+            return
+        self._status = status
+        started: list[int] = []
+        if self.pid is not None:
+            self._collect()
+            started = [id for id, _ in self.ledger.running()]
+        self._over = True
+        self._release()
+        code = os.waitstatus_to_exitcode(status) if status is not None else None
+        if not self._was_ready and self._problem is None and not self._kill_asked:
+            self._problem = WorkerStartError(f"worker {self.pid} ended while it was starting, with exit code {code}")
+        clean = self._said_bye and code == 0
+        self._owner.link_exited(Exit(code, clean, started, self._problem, self._peak_rss, self.pid))
+
+    def _release(self) -> None:
+        loop = self._loop
+        if self._timer is not None:
+            self._timer.cancel()
+        for sock, outbox in ((self._data, self._outbox), (self._control, self._control_outbox)):
+            outbox.close()
+            loop.remove_reader(sock)
+            sock.close()
+        if self._pidfd >= 0:
+            loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        self.ledger.close()
+
+
+def unloadable_result(payload: bytes | memoryview, error: BaseException) -> SerializationError:
+    """The error for a result that can't be loaded in the parent; it names the result's type where it can."""
+    import pickletools
+
+    names: list[str] = []
+    try:
+        for opcode, argument, _ in pickletools.genops(bytes(payload[:4096])):
+            if opcode.name in ("SHORT_BINUNICODE", "BINUNICODE"):
+                names.append(str(argument))
+            elif opcode.name == "STACK_GLOBAL":
+                break
+    except ValueError:
+        pass
+    name = f" of type {'.'.join(names[-2:])}" if len(names) >= 2 else ""
+    result = SerializationError(f"a result{name} could not be loaded: {type(error).__name__}: {error}")
+    result.__cause__ = error if isinstance(error, Exception) else None
+    return result

@@ -1,0 +1,129 @@
+"""The inputs of a `map`: sync and async iterables, alone or side by side."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
+from typing import Any
+
+
+def is_async(iterable: object) -> bool:
+    """Whether ``iterable`` has to be read with ``async for``.
+
+    Raises:
+        TypeError: it cannot be iterated over at all.
+    """
+    kind = type(iterable)
+    if hasattr(kind, "__aiter__"):
+        return True
+    if hasattr(kind, "__iter__") or hasattr(kind, "__getitem__"):
+        return False
+    raise TypeError(f"map() needs iterables or async iterables, not {kind.__name__}")
+
+
+def known_length(iterables: Sequence[object]) -> int | None:
+    """How many rows the iterables have side by side, or None if that is not known."""
+    lengths: list[int] = []
+    for iterable in iterables:
+        if _is_endless(iterable):
+            continue
+        try:
+            lengths.append(len(iterable))  # type: ignore[arg-type]  # whether it has one is the question
+        except Exception:
+            return None
+    return min(lengths, default=None)
+
+
+def _is_endless(iterable: object) -> bool:
+    """Whether it is one of the standard library's infinite iterators, which never end a map."""
+    kind: type[Any] = type(iterable)
+    return kind is itertools.count or (kind is itertools.repeat and operator.length_hint(iterable, -1) == -1)
+
+
+class SyncInput:
+    """One or more sync iterables, read a chunk at a time.
+
+    Args:
+        iterables: what to read; rows of several are tuples, and the shortest ends them.
+    """
+
+    def __init__(self, iterables: Sequence[Iterable[Any]]) -> None:
+        self._iterables = iterables
+        self._iterators: list[Iterator[Any]] = []
+        self._rows: Iterator[Any] | None = None
+
+    def take(self, size: int) -> tuple[list[Any], BaseException | None]:
+        """The next ``size`` rows.
+
+        Returns:
+            The rows, fewer only at the end of the input, and the exception
+            that ended it, or None.  Rows before an exception are not lost.
+        """
+        rows: list[Any] = []
+        try:
+            if self._rows is None:
+                self._rows = self._open()
+            rows.extend(itertools.islice(self._rows, size))
+        except BaseException as error:
+            return rows, error
+        return rows, None
+
+    def _open(self) -> Iterator[Any]:
+        for iterable in self._iterables:
+            self._iterators.append(iter(iterable))
+        return self._iterators[0] if len(self._iterators) == 1 else zip(*self._iterators, strict=False)
+
+    def close(self) -> None:
+        """Close the generators among the inputs; raises what one of them raises."""
+        _close_generators(self._iterators)
+
+
+async def read_rows(iterables: Sequence[Any]) -> AsyncGenerator[Any, None]:
+    """The rows of iterables of which at least one is async; the shortest ends them.
+
+    On leaving, async iterators are closed, as far as they can be, and so are
+    sync generators.
+    """
+    iterators: list[Any] = []
+    try:
+        # One that raises here leaves those before it in the list, to be closed.
+        iterators.extend(aiter(each) if is_async(each) else iter(each) for each in iterables)
+        only = iterators[0] if len(iterators) == 1 else None
+        while True:
+            try:
+                row = await (anext(only) if only is not None else _next_row(iterators))
+            except StopAsyncIteration:
+                return
+            yield row
+    finally:
+        await _close(iterators)
+
+
+async def _next_row(iterators: list[Any]) -> tuple[Any, ...]:
+    row: list[Any] = []
+    for iterator in iterators:
+        if hasattr(iterator, "__anext__"):
+            row.append(await anext(iterator))
+        else:
+            try:
+                row.append(next(iterator))
+            except StopIteration:
+                raise StopAsyncIteration from None
+    return tuple(row)
+
+
+async def _close(iterators: list[Any]) -> None:
+    try:
+        _close_generators(iterators)
+    finally:
+        for iterator in iterators:
+            if hasattr(iterator, "aclose"):
+                await iterator.aclose()
+
+
+def _close_generators(iterators: Sequence[Any]) -> None:
+    # Generators only: a file has a `close` too, and is its owner's to close.
+    for iterator in iterators:
+        if isinstance(iterator, Generator):
+            iterator.close()  # pyright: ignore[reportUnknownMemberType] -- of unknown item types

@@ -1,0 +1,114 @@
+"""A leased worker: one worker of a pool, for several tasks on the same environment."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from offloop.dispatcher import OPEN, Dispatcher
+from offloop.errors import StatusError
+from offloop.scheduling.state import GONE, READY, RETIRING, WorkerState
+from offloop.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from offloop.execution import Execution
+    from offloop.task import TaskLike
+
+
+class LeasedWorker(Worker):
+    """What `WorkerPool.get_worker` returns.
+
+    Its tasks run on one worker, in order.  It goes back to the pool by
+    `release`, on leaving ``async with``, or when it is garbage-collected; what
+    was enqueued before still runs there.  Should the worker die, what waits
+    for it fails with `WorkerCrashed`: its environment is gone.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, state: WorkerState) -> None:
+        self._dispatcher = dispatcher
+        self._state_ = state
+        self._pin = state.number
+        self._held = True
+        self._ended = ""
+        # The pool must outlive its leases.
+        self._pool = dispatcher.owner()
+
+    @property
+    def worker_id(self) -> int:
+        """The number of the worker within its pool."""
+        return self._pin
+
+    def is_running(self) -> bool:
+        """Whether it takes tasks: not after `release`, `shutdown`, `kill`, a crash, or the pool's end."""
+        alive = self._state_.phase <= READY or self._state_.phase == RETIRING
+        return self._held and not self._ended and alive and self._dispatcher.status == OPEN
+
+    def is_idle(self) -> bool:
+        """Whether no task is queued or running on this worker."""
+        return not self._state_.hand and not self._state_.pinned
+
+    def enqueue(
+        self,
+        task: TaskLike[Any],
+        *,
+        timeout: float | None = None,
+        priority: int = 0,
+        retries: int = 0,
+        key: Hashable = None,
+    ) -> Execution[Any]:
+        """Queue a task on this worker; see `Worker.enqueue`."""
+        self._check()
+        return super().enqueue(task, timeout=timeout, priority=priority, retries=retries, key=key)
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Execution[Any]:
+        """Queue a call on this worker; see `Worker.submit`."""
+        self._check()
+        return super().submit(fn, *args, **kwargs)
+
+    def _check(self) -> None:
+        if self._ended:
+            raise StatusError(self._ended)
+        if not self._held:
+            raise StatusError("The worker has been released to its pool")
+        if self._state_.phase == GONE and self._dispatcher.status == OPEN:
+            raise StatusError("The worker has crashed")
+
+    def release(self) -> None:
+        """Give the worker back to its pool.  Doing so again does nothing."""
+        if self._held:
+            self._held = False
+            self._dispatcher.release(self._state_)
+
+    async def shutdown(self, *, cancel_pending: bool = False) -> int:
+        """End this worker itself, once it has finished; the pool replaces it.  See `Worker.shutdown`."""
+        self._ended = self._ended or "The worker has been shut down"
+        self.release()
+        return await self._dispatcher.end_worker(self._state_, cancel_pending=cancel_pending)
+
+    def kill(self) -> None:
+        """End this worker itself at once; the pool replaces it."""
+        self._ended = self._ended or "The worker has been shut down"
+        self.release()
+        self._dispatcher.kill_worker(self._state_)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._dispatcher.cancel_pinned(self._state_)
+        self.release()
+
+    def __repr__(self) -> str:
+        state = "crashed" if self._state_.phase == GONE else "idle" if self.is_idle() else "running"
+        state = "shut down" if self._ended else state if self._held else "released"
+        return f"<LeasedWorker {self._pin} {state}>"
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_held"):
+            self._held = False
+            self._dispatcher.call_on_loop(self._dispatcher.release, self._state_)

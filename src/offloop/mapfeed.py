@@ -1,0 +1,301 @@
+"""What feeds a `Map`: it pulls the inputs, and sends them to a worker in chunks.
+
+The *pump* pulls rows and sends them in chunks while there is space.  An async
+input is pulled by a *reader* of its own, row by row, so that a slow input
+holds up neither results nor the rows before it: while workers have nothing to
+do, each row is sent at once, and while they are busy, rows gather into chunks.
+Nothing here polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from offloop.child.chunk import Outcome
+from offloop.errors import QueueFull
+from offloop.inputs import SyncInput, is_async, read_rows
+from offloop.scheduling.chunking import TURN, Chunker
+from offloop.task import CallableTask
+
+
+class MapWorker(Protocol):
+    """What a map needs of a worker or a pool.
+
+    It may have ``max_workers`` and ``concurrency`` (how many tasks one worker
+    overlaps), both 1 by default, and ``wait_for_room`` if it raises `QueueFull`.
+    """
+
+    def enqueue(self, task: Any, /, *, timeout: float = ...) -> asyncio.Future[Any]:
+        """Queue a task and return its execution."""
+        ...
+
+
+class Signal:
+    """Wakes the one coroutine that waits for a condition which may have come true."""
+
+    __slots__ = ("_waiter",)
+
+    def __init__(self) -> None:
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        """Have the waiter look at its condition again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait_until(self, condition: Callable[[], object]) -> None:
+        """Return when the condition holds, at once if it does now.
+
+        Raises:
+            RuntimeError: somebody waits already.
+        """
+        while not condition():
+            if self._waiter is not None:
+                raise RuntimeError("a map has one consumer, and somebody waits for its results already")
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+
+class Chunk:
+    """Some rows on their way through a worker.
+
+    Attributes:
+        start: the index of the first row within the map.
+        rows: the rows, at least one.
+        is_done: whether the worker has finished it.
+        outcome: what came back, if it was not the chunk as a whole that failed.
+        error: why it failed as a whole, or None.
+    """
+
+    __slots__ = ("error", "is_done", "outcome", "rows", "start")
+
+    def __init__(self, start: int, rows: list[Any]) -> None:
+        self.start = start
+        self.rows = rows
+        self.is_done = False
+        self.outcome: Outcome | None = None
+        self.error: BaseException | None = None
+
+    def finish(self, execution: asyncio.Future[Any]) -> None:
+        """Keep what the execution came to."""
+        self.is_done = True
+        if execution.cancelled():
+            self.error = asyncio.CancelledError()
+        else:
+            self.error = execution.exception()
+            if self.error is None:
+                self.outcome = execution.result()
+
+
+class Feed:
+    """Pulls the inputs and sends them, from its construction on.
+
+    Rows are in flight from when they are pulled until they are released.
+
+    Args:
+        worker: where chunks are enqueued.
+        make_task: makes the task of some rows.
+        iterables: the inputs.
+        chunker: decides the size of chunks; none is larger than ``limit``.
+        slots: how many chunks may be outstanding.
+        limit: how many rows may be in flight.
+        timeout: running time of a chunk in seconds, or None for the worker's own default.
+        on_sent: called with each chunk when it was sent.
+        on_done: called with each chunk when it is done, and with None when the inputs have ended.
+    """
+
+    def __init__(
+        self,
+        worker: MapWorker,
+        make_task: Callable[[list[Any]], CallableTask[Any]],
+        iterables: Sequence[Any],
+        chunker: Chunker,
+        *,
+        slots: int,
+        limit: int,
+        timeout: float | None,
+        on_sent: Callable[[Chunk], object],
+        on_done: Callable[[Chunk | None], object],
+    ) -> None:
+        self._worker = worker
+        self._make_task = make_task
+        self._iterables = iterables
+        self._chunker = chunker
+        self._slots = slots
+        self._limit = limit
+        self._timeout = timeout
+        self._on_sent = on_sent
+        self._on_done = on_done
+        self._outstanding: set[asyncio.Future[Any]] = set()
+        self._rows: list[Any] = []  # read from an async input and not sent yet
+        self._sent = self.in_flight = 0
+        self._is_stopped = self._is_interrupted = False
+        self._space = Signal()  # for the pump: a slot, room or rows may be there
+        self._room = Signal()  # for the reader: rows were released
+        self._reader: asyncio.Task[None] | None = None
+        self.loop = asyncio.get_running_loop()
+        self._has_async_input = any(is_async(iterable) for iterable in iterables)
+        pump = self._pump_async() if self._has_async_input else self._pump_sync()
+        self._pump = self.loop.create_task(pump, name="offloop map")
+        self._pump.add_done_callback(self._on_pump_done)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the inputs have ended and every chunk is done."""
+        return self._pump.done() and not self._outstanding
+
+    def check(self) -> None:
+        """Raise what an input raised, once the inputs have ended."""
+        self._pump.result()
+
+    def release(self, count: int) -> None:
+        """Make room: ``count`` rows are no longer in flight."""
+        self.in_flight -= count
+        self._room.set()
+        self._space.set()
+
+    def stop(self) -> None:
+        """Pull no more, and cancel what was sent; the second time it does nothing."""
+        if self._is_stopped:
+            return
+        self._is_stopped = True
+        if not self._pump.done():
+            self._is_interrupted = True
+            self._pump.cancel()
+        for execution in [*self._outstanding]:
+            execution.cancel()
+
+    async def aclose(self) -> None:
+        """Stop, and wait until everything has ended and the inputs are closed.
+
+        Raises:
+            Exception: an input raised it while it was being closed.
+        """
+        self.stop()
+        ending: set[asyncio.Future[Any]] = {*self._outstanding, self._pump}
+        if self._reader is not None:
+            ending.add(self._reader)
+        await asyncio.wait(ending)
+        # What an input raised before it was stopped belongs to rows that nobody asked for.
+        if self._is_interrupted:
+            self._is_interrupted = False
+            if not self._pump.cancelled():
+                self._pump.result()
+
+    async def _pump_sync(self) -> None:
+        source = SyncInput(self._iterables)
+        try:
+            turn = time.perf_counter()
+            while True:
+                if not self._has_space():
+                    await self._space.wait_until(self._has_space)
+                    turn = time.perf_counter()
+                began = time.perf_counter()
+                size = self._chunker.next_size()
+                rows, error = source.take(size)
+                self.in_flight += len(rows)
+                if rows:
+                    await self._send(rows, began)
+                if error is not None:
+                    raise error
+                if len(rows) < size:
+                    return
+                if time.perf_counter() - turn > TURN:
+                    await asyncio.sleep(0)
+                    turn = time.perf_counter()
+        finally:
+            source.close()
+
+    async def _pump_async(self) -> None:
+        reader = self._reader = self.loop.create_task(self._read(), name="offloop map input")
+        reader.add_done_callback(lambda _: self._space.set())
+        try:
+            while True:
+                await self._space.wait_until(lambda: self._has_space() or (reader.done() and not self._rows))
+                if not self._rows:
+                    return
+                began = time.perf_counter()
+                size = self._chunker.next_size()
+                rows = self._rows[:size]
+                del self._rows[:size]
+                await self._send(rows, began)
+        finally:
+            reader.cancel()
+            await asyncio.wait([reader])
+            reader.result()
+
+    async def _read(self) -> None:
+        turn = time.perf_counter()
+        async with aclosing(read_rows(self._iterables)) as rows:
+            async for row in rows:
+                if self._is_stopped:  # the input may have swallowed our cancellation
+                    return
+                self._rows.append(row)
+                self.in_flight += 1
+                self._space.set()
+                if self.in_flight >= self._limit:
+                    await self._room.wait_until(lambda: self.in_flight < self._limit)
+                if time.perf_counter() - turn > TURN:
+                    await asyncio.sleep(0)
+                    turn = time.perf_counter()
+
+    def _has_space(self) -> bool:
+        """Whether the pump may send a chunk now."""
+        if len(self._outstanding) >= self._slots:
+            return False
+        if self._has_async_input:
+            return bool(self._rows)
+        return self.in_flight + self._chunker.next_size() <= self._limit
+
+    async def _send(self, rows: list[Any], began: float) -> None:
+        """Send a chunk whose pulling began at ``began``, when the worker has room for it."""
+        task = self._make_task(rows)
+        while True:
+            try:
+                execution = self._enqueue(task)
+                break
+            except QueueFull:
+                if not hasattr(self._worker, "wait_for_room") and not self._outstanding:
+                    raise  # there is nothing whose end could be waited for
+            await self._wait_for_room()
+            began = time.perf_counter()
+        self._chunker.sent(len(rows), time.perf_counter() - began)
+        chunk = Chunk(self._sent, rows)
+        self._sent += len(rows)
+        self._outstanding.add(execution)
+        self._on_sent(chunk)
+        execution.add_done_callback(functools.partial(self._on_execution_done, chunk))
+
+    def _enqueue(self, task: CallableTask[Any]) -> asyncio.Future[Any]:
+        if self._timeout is None:
+            return self._worker.enqueue(task)
+        return self._worker.enqueue(task, timeout=self._timeout)
+
+    async def _wait_for_room(self) -> None:
+        wait_for_room = getattr(self._worker, "wait_for_room", None)
+        if wait_for_room is not None:
+            await wait_for_room()
+        else:
+            count = len(self._outstanding)
+            await self._space.wait_until(lambda: len(self._outstanding) < count)
+
+    def _on_execution_done(self, chunk: Chunk, execution: asyncio.Future[Any]) -> None:
+        self._outstanding.discard(execution)
+        chunk.finish(execution)
+        if chunk.outcome is not None:
+            self._chunker.record(len(chunk.rows), chunk.outcome[0])
+        self._space.set()
+        self._on_done(chunk)
+
+    def _on_pump_done(self, pump: asyncio.Task[None]) -> None:
+        if not pump.cancelled():
+            pump.exception()  # marks it as seen; `check` raises it, unless the consumer has left
+        self._on_done(None)

@@ -1,0 +1,248 @@
+"""One run over the inputs of a `Map`: what its consumer waits for and gets."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import reprlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from offloop.child.chunk import run_chunk, run_star_chunk
+from offloop.inputs import known_length
+from offloop.mapfeed import Chunk, Feed, MapWorker, Signal
+from offloop.progress import ProgressBar, Reporter
+from offloop.scheduling.chunking import Chunker
+from offloop.task import CallableTask
+
+#: Chunks outstanding for each worker: one that runs, and enough behind it to
+#: cover a turn of a busy event loop.
+CHUNKS_PER_WORKER = 4
+#: The default ``buffersize``, and what it grows by with each worker: enough that
+#: fast items fill their chunks, and that a slow one does not stall the others.
+BUFFER, BUFFER_PER_WORKER = 8192, 1024
+
+
+@dataclass(frozen=True, slots=True)
+class MapOptions:
+    """The options of one map, checked already; `offloop.mapping.Map` describes them."""
+
+    ordered: bool = True
+    chunksize: int | None = None
+    buffersize: int | None = None
+    timeout: float | None = None
+    return_exceptions: bool = False
+    progress: Callable[[int, int | None], object] | ProgressBar | None = None
+
+
+class MapRun:
+    """Delivers a map's results a chunk at a time; starts when the first is asked for.
+
+    Attributes:
+        delivered: how many results the consumer got.
+        total: how many there will be, or None if that is not known.
+        is_closed: whether it was closed.
+        is_finished: whether it came to its end.
+    """
+
+    def __init__(
+        self, worker: MapWorker, fn: Callable[..., Any], iterables: Sequence[Any], options: MapOptions
+    ) -> None:
+        self._worker = worker
+        self._fn = fn
+        self._iterables = iterables
+        self._options = options
+        self._chunks: deque[Chunk] = deque()  # to deliver: all sent ones, or, unordered, the done ones
+        self._ready = Signal()
+        self._feed: Feed | None = None
+        self._failure: BaseException | None = None  # to be raised next
+        self._reporter: Reporter | None = None
+        self.delivered = 0
+        self.total: int | None = None
+        self.is_closed = self.is_finished = False
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the inputs were begun."""
+        return self._feed is not None
+
+    @property
+    def in_flight(self) -> int:
+        """How many items were pulled and not delivered yet."""
+        return self._feed.in_flight if self._feed is not None else 0
+
+    async def next_values(self) -> list[Any] | None:
+        """The results of the next chunk; the caller owns the list, and calls `release` for it.
+
+        Returns:
+            At least one result, or None at the end.
+
+        Raises:
+            BaseException: an item's failure, an input's, or a progress callback's.
+            asyncio.CancelledError: the map was closed meanwhile.
+            RuntimeError: the map was started on another event loop.
+        """
+        if self.is_finished:
+            return None
+        feed = self._started_feed()
+        while True:
+            await self._ready.wait_until(self._has_news)
+            if self._failure is not None:
+                self._raise_failure()
+            if self.is_closed:
+                raise asyncio.CancelledError("the map was closed")
+            if not self._has_done_chunk():
+                break
+            if values := self._open(self._chunks.popleft()):
+                return values
+        self.is_finished = True
+        feed.check()
+        if self._reporter is not None:
+            self._reporter.finish()
+        return None
+
+    def release(self, count: int) -> None:
+        """Note that the consumer got ``count`` results, which makes room for others."""
+        self.delivered += count
+        if self._feed is not None:
+            self._feed.release(count)
+
+    def cancel(self) -> None:
+        """Cancel what is outstanding, and end a consumer's wait.  Idempotent."""
+        self.is_closed = True
+        self._ready.set()
+        if self._feed is not None:
+            self._feed.stop()
+        if self._reporter is not None:
+            self._reporter.close()
+
+    async def aclose(self) -> None:
+        """Cancel what is outstanding, and wait until it has ended and the inputs are closed.
+
+        Raises:
+            Exception: an input raised it while it was being closed.
+        """
+        self.cancel()
+        if self._feed is not None:
+            await self._feed.aclose()
+
+    def _has_news(self) -> bool:
+        assert self._feed is not None, "the run has started"
+        return (
+            self._failure is not None
+            or self.is_closed
+            or self._has_done_chunk()
+            or (self._feed.is_done and not self._chunks)
+        )
+
+    def _has_done_chunk(self) -> bool:
+        return bool(self._chunks) and self._chunks[0].is_done
+
+    def _raise_failure(self) -> None:
+        assert self._failure is not None, "there is one"
+        try:
+            raise self._failure
+        finally:
+            self._failure = None  # no cycle through its traceback
+
+    def _open(self, chunk: Chunk) -> list[Any]:
+        """The results of a chunk, up to the first failure that is to be raised after them."""
+        values, self._failure = unpack(chunk, return_exceptions=self._options.return_exceptions)
+        if self._failure is not None and self._feed is not None:
+            self._feed.stop()
+        return values
+
+    def _on_done(self, chunk: Chunk | None) -> None:
+        if chunk is not None and not self._options.ordered:
+            self._chunks.append(chunk)
+        if chunk is not None and self._reporter is not None and not self.is_closed and self._failure is None:
+            try:
+                self._reporter.add(len(chunk.rows), self.total)
+            except Exception as error:
+                self._failure = error
+        self._ready.set()
+
+    def _started_feed(self) -> Feed:
+        loop = asyncio.get_running_loop()
+        if self._feed is None:
+            self._feed = self._start(loop)
+        if self._feed.loop is not loop:
+            raise RuntimeError(
+                "this map belongs to another event loop; offloop.Executor works across threads"
+            )
+        return self._feed
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> Feed:
+        options = self._options
+        workers = _parallelism(self._worker)
+        limit = options.buffersize or max(BUFFER, BUFFER_PER_WORKER * workers)
+        self.total = known_length(self._iterables)
+        if options.progress is not None:
+            self._reporter = Reporter(options.progress, loop.time)
+        return Feed(
+            self._worker,
+            functools.partial(
+                CallableTask[Any], run_chunk if len(self._iterables) == 1 else run_star_chunk, self._fn
+            ),
+            self._iterables,
+            Chunker(
+                workers,
+                length=self.total,
+                chunksize=options.chunksize if options.timeout is None else 1,
+                # Every worker gets a chunk, and has the next one waiting.
+                limit=limit if options.chunksize is not None else max(1, limit // (2 * workers)),
+            ),
+            slots=CHUNKS_PER_WORKER * workers,
+            limit=limit,
+            timeout=options.timeout,
+            on_sent=self._chunks.append if options.ordered else lambda _: None,
+            on_done=self._on_done,
+        )
+
+
+def _parallelism(worker: MapWorker) -> int:
+    """How many tasks the worker runs at the same time."""
+    return max(1, getattr(worker, "max_workers", 1) * getattr(worker, "concurrency", 1))
+
+
+def unpack(chunk: Chunk, *, return_exceptions: bool) -> tuple[list[Any], BaseException | None]:
+    """The results of a chunk that is done, and the failure to raise after them.
+
+    Failures get a note that says which item they belong to.  Nobody knows
+    which item of a chunk was running when its worker died, or which one's
+    result could not be pickled: then all of them fail, and the note says so.
+    """
+    error = chunk.error
+    if error is not None:
+        error.add_note(_describe(chunk, 0, len(chunk.rows) - 1))
+        return ([error] * len(chunk.rows), None) if return_exceptions else ([], error)
+    assert chunk.outcome is not None, "the chunk is done"
+    _, values, failures = chunk.outcome
+    for index, error in sorted(failures.errors.items()) if failures is not None else ():
+        error.add_note(_describe(chunk, index, index))
+        if not return_exceptions:
+            return values[:index], error
+        values[index] = error
+    return values, None
+
+
+def _describe(chunk: Chunk, first: int, last: int) -> str:
+    text = _short(chunk.rows[first])
+    if first == last:
+        return f"item {chunk.start + first} of map: {text}"
+    return (
+        f"one of items {chunk.start + first} to {chunk.start + last} of map: "
+        f"{text} to {_short(chunk.rows[last])}"
+    )
+
+
+def _short(item: object) -> str:
+    """A short text for a row; it never raises, whatever the row's ``repr`` does."""
+    shortener = reprlib.Repr()
+    shortener.maxstring = shortener.maxother = 80
+    try:
+        return shortener.repr(item)
+    except Exception:
+        return f"<{type(item).__name__}>"

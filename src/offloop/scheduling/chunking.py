@@ -1,0 +1,150 @@
+"""How many items of a map go into one chunk.
+
+A chunk is one task: what it costs to send (20 to 40 µs with its wake-ups) is
+shared by its items, but its items also wait for each other.  So fast items
+travel by the thousand, and slow ones alone.  Three known ideas meet here:
+
+* Like a transport's slow start, the size begins at 1 and at most doubles each
+  time a chunk of the present size comes back: nothing is known at first.
+* Towards the end of an input of known length, a chunk holds at most a fair
+  share of what is left, so that the workers finish together: guided
+  self-scheduling (Polychronopoulos and Kuck, IEEE Trans. Computers C-36(12),
+  1987) takes ``remaining / workers``; we take half of it, as factoring does
+  (Hummel, Schonberg and Flynn, Comm. ACM 35(8), 1992), since durations vary.
+* A duration far above the expected one means that they are not alike.  Then
+  items go one by one for a while, and each further surprise doubles that
+  while (exponential back-off).
+
+Pure: durations are handed in, and no clock is read.
+"""
+
+from __future__ import annotations
+
+#: Seconds of work that a chunk aims at: some 50 times what sending it costs.
+TARGET = 2e-3
+#: Items that run this many seconds or longer go one per chunk.
+SLOW_ITEM = 1e-3
+#: Work below this many seconds is not split to balance the tail: sending it costs as much.
+WORTH_SPLITTING = 100e-6
+#: Most items in a chunk.  Sending 2,048 costs 10 to 20 ns an item; more would
+#: gain little, and keep the event loop busy pickling for longer than 1 ms.
+MOST_ITEMS = 2048
+#: Seconds that pulling and sending one chunk may hold the event loop.
+TURN = 1e-3
+#: A chunk is a surprise if it took this many times the expected seconds …
+SURPRISE_FACTOR = 4.0
+#: … and this many seconds more: being preempted costs 3 to 4 ms, and proves nothing.
+SURPRISE_SECONDS = 10e-3
+#: Items that go one by one after a first surprise, and at most.  1,024 of them
+#: cost 10 ms in all, no more than the surprise itself did.
+FIRST_HOLD, LONGEST_HOLD = 64, 1024
+
+
+class Chunker:
+    """Decides the size of each chunk of one map, from measured durations.
+
+    Args:
+        workers: how many workers share the chunks, at least 1.
+        length: number of items, or None if that is not known.
+        chunksize: a fixed size, or None to adapt.
+        limit: the most items a chunk may have, at least 1.
+    """
+
+    __slots__ = (
+        "_fixed",
+        "_hold",
+        "_item",
+        "_limit",
+        "_next_hold",
+        "_pull",
+        "_remaining",
+        "_size",
+        "_workers",
+    )
+
+    def __init__(
+        self,
+        workers: int,
+        *,
+        length: int | None = None,
+        chunksize: int | None = None,
+        limit: int = MOST_ITEMS,
+    ) -> None:
+        self._workers = workers
+        self._remaining = length
+        self._fixed = None if chunksize is None else min(chunksize, limit)
+        self._limit = min(limit, MOST_ITEMS)
+        self._size = 1  # what durations allow, before the tail and the event loop have a say
+        self._item: float | None = None  # expected seconds of running time per item
+        self._pull = 0.0  # expected seconds in the event loop per item
+        self._hold = 0  # items that still go one by one
+        self._next_hold = FIRST_HOLD
+
+    def next_size(self) -> int:
+        """The size of the next chunk, at least 1."""
+        if self._fixed is not None:
+            return self._fixed
+        size = self._size
+        if size == 1:
+            return 1
+        if self._pull * size > TURN:
+            size = int(TURN / self._pull)
+        return max(1, min(size, self._fair_share(), self._limit))
+
+    def sent(self, size: int, seconds: float = 0.0) -> None:
+        """Note that a chunk was sent.
+
+        Args:
+            size: its items.
+            seconds: how long pulling and sending it held the event loop.
+        """
+        if self._remaining is not None:
+            self._remaining = max(0, self._remaining - size)
+        self._pull = _follow(self._pull, seconds / size)
+
+    def record(self, size: int, seconds: float) -> None:
+        """Take a finished chunk into account.
+
+        Args:
+            size: its items.
+            seconds: its measured running time.
+        """
+        surprised = self._is_surprise(size, seconds)
+        item = max(seconds / size, 1e-9)
+        self._item = item if self._item is None else _follow(self._item, item)
+        if surprised:
+            self._hold = self._next_hold
+            self._next_hold = min(2 * self._next_hold, LONGEST_HOLD)
+        elif self._hold > 0:
+            self._hold -= size
+        self._size = self._allowed(size)
+
+    def _allowed(self, size: int) -> int:
+        """The size that durations allow, now that a chunk of ``size`` has come back."""
+        assert self._item is not None, "a chunk was recorded"
+        if self._hold > 0 or self._item >= SLOW_ITEM:
+            return 1
+        most = 2 * self._size if size >= self._size else self._size
+        return max(1, min(most, int(TARGET / self._item), MOST_ITEMS))
+
+    def _is_surprise(self, size: int, seconds: float) -> bool:
+        if self._item is None:
+            return False
+        expected = self._item * size
+        return seconds > SURPRISE_FACTOR * expected and seconds - expected > SURPRISE_SECONDS
+
+    def _fair_share(self) -> int:
+        """The most items that leave the other workers enough to do."""
+        if self._remaining is None or self._item is None:
+            return self._limit
+        share = -(-self._remaining // (2 * self._workers))
+        return max(share, min(self._size, int(WORTH_SPLITTING / self._item)))
+
+
+def _follow(known: float, sample: float) -> float:
+    """A moving estimate that believes bad news at once and good news by a quarter.
+
+    Too large a chunk of slow items delays results; too small a chunk of fast
+    ones costs microseconds.
+    """
+    return sample if sample > known else known + (sample - known) * 0.25

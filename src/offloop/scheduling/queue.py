@@ -1,0 +1,91 @@
+"""The queue of tasks that wait for a worker: first in, first out within a priority."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from offloop.scheduling.estimate import Kind
+
+if TYPE_CHECKING:
+    from offloop.scheduling.state import WorkerState
+
+#: Dead entries are swept out when there are this many, and more than live ones.
+SWEEP = 1024
+
+
+class Item(Protocol):
+    """What the scheduler sees of an enqueued task; it keeps ``queue``, ``worker`` and ``cost`` itself."""
+
+    id: int
+    key: Hashable
+    pin: int
+    priority: int
+    kind: Kind
+    cost: float
+    queue: TaskQueue | None
+    worker: WorkerState | None
+
+
+class TaskQueue:
+    """Items by priority, then in order; every operation takes constant time.
+
+    An item that leaves from the middle stays behind as a dead entry (its
+    ``queue`` is None) and is passed over later.
+    """
+
+    def __init__(self) -> None:
+        self._lanes: dict[int, deque[Item]] = {0: deque()}
+        self._order = [0]
+        self._live = 0
+        self._dead = 0
+
+    def __len__(self) -> int:
+        return self._live
+
+    def __iter__(self) -> Iterator[Item]:
+        for priority in self._order:
+            yield from (item for item in self._lanes[priority] if item.queue is self)
+
+    def push(self, item: Item) -> None:
+        """Add an item behind those of its priority."""
+        self._lane(item.priority).append(item)
+        item.queue = self
+        self._live += 1
+
+    def push_front(self, item: Item) -> None:
+        """Put an item back in front of those of its priority."""
+        self._lane(item.priority).appendleft(item)
+        item.queue = self
+        self._live += 1
+
+    def pop(self) -> Item | None:
+        """Take the next item, or None."""
+        for priority in self._order:
+            lane = self._lanes[priority]
+            while lane:
+                item = lane.popleft()
+                if item.queue is self:
+                    item.queue = None
+                    self._live -= 1
+                    return item
+                self._dead -= 1
+        return None
+
+    def discard(self, item: Item) -> None:
+        """Take out an item that is in this queue."""
+        item.queue = None
+        self._live -= 1
+        self._dead += 1
+        if self._dead > SWEEP and self._dead > self._live:
+            for priority, lane in self._lanes.items():
+                self._lanes[priority] = deque(entry for entry in lane if entry.queue is self)
+            self._dead = 0
+
+    def _lane(self, priority: int) -> deque[Item]:
+        lane = self._lanes.get(priority)
+        if lane is None:
+            lane = self._lanes[priority] = deque()
+            self._order = sorted(self._lanes, reverse=True)
+        return lane

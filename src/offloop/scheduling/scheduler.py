@@ -1,0 +1,441 @@
+"""The scheduler: which task goes to which worker, and which workers there are.
+
+Events are told to it (`add`, `worker_ready`, `finished`, ...), and `plan`
+answers with what to do.  It never acts, waits or looks at a clock, so every
+case can be tested without a worker.  README.md beside this file has the
+argument why no task is lost or run twice.
+
+Prefetch: a worker holds several short tasks, so that it need not wait for the
+next one, but never so many that one would wait behind a long one.  What is
+known to be short is sent up to `TARGET` seconds of work; a task of a kind
+never measured is sent to an empty hand only; and what sits behind a task that
+turned out long is recalled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+from offloop.scheduling.queue import Item, TaskQueue
+from offloop.scheduling.state import (
+    GONE,
+    READY,
+    RESERVED,
+    RETIRING,
+    STARTING,
+    STOPPING,
+    Limits,
+    Loss,
+    Plan,
+    WorkerState,
+)
+
+#: Seconds of estimated work to keep in a worker's hand.
+TARGET = 0.002
+#: What handling a task costs beside running it, in seconds.
+OVERHEAD = 5e-6
+#: Tasks longer than this, in seconds, are not prefetched: a wake-up is nothing beside them.
+LONG = 0.05
+#: The most tasks in a hand.
+MAX_HAND = 512
+#: The most tasks handed out by one plan, so that carrying it out holds the event loop briefly.
+MAX_PLAN = 512
+#: Seconds without progress after which tasks are recalled for an idle worker.
+PATIENCE = 0.001
+#: Seconds without progress after which a worker gets no more, and gives back what it has.
+STALLED = 0.005
+
+
+class Scheduler:
+    """Decides for one pool (or for one worker: a pool of one)."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.workers: dict[int, WorkerState] = {}
+        self.closing = False
+        self._queue = TaskQueue()
+        self._bound: dict[Hashable, WorkerState] = {}
+        self._hungry: dict[WorkerState, None] = {}  # an ordered set: who waits longest comes first
+        self._pinned_waiting: dict[WorkerState, None] = {}
+        self._idle: dict[WorkerState, float] = {}  # since when; the longest idle comes first
+        self._ahead: dict[WorkerState, None] = {}  # those with more in hand than they run
+        self._numbers = 0
+        self._cut = False
+
+    # -- what there is ----------------------------------------------------
+
+    @property
+    def queued(self) -> int:
+        """How many tasks wait for a worker."""
+        return len(self._queue) + sum(len(worker.pinned) for worker in self._pinned_waiting)
+
+    @property
+    def in_hand(self) -> int:
+        """How many tasks workers hold."""
+        return sum(len(worker.hand) for worker in self.workers.values())
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers run or are being started."""
+        return sum(worker.phase != RESERVED for worker in self.workers.values())
+
+    def running_numbers(self) -> list[int]:
+        """The numbers of the workers that run or are being started, and will take more tasks."""
+        return [w.number for w in self.workers.values() if w.phase in (STARTING, READY)]
+
+    @property
+    def idle_workers(self) -> int:
+        """How many workers are ready with nothing to do."""
+        return len(self._idle)
+
+    @property
+    def prefetching(self) -> bool:
+        """Whether a worker holds tasks that it does not run yet."""
+        return bool(self._ahead)
+
+    @property
+    def would_start_at_once(self) -> bool:
+        """Whether a task added now would not wait for another one."""
+        if self._queue:
+            return False
+        return bool(self._idle) or self._living() < self.limits.max_workers
+
+    @property
+    def more(self) -> bool:
+        """Whether a plan was cut short: ask again soon."""
+        return self._cut
+
+    def silent_workers(self, now: float) -> list[WorkerState]:
+        """Workers that hold more than they run, and have ended nothing for a while."""
+        return [worker for worker in self._ahead if now - worker.progress >= PATIENCE]
+
+    def idle_deadline(self) -> float | None:
+        """When the longest idle worker may retire, or None if none will."""
+        if not self._idle or self._living() <= self.limits.min_workers:
+            return None
+        return next(iter(self._idle.values())) + self.limits.idle_timeout
+
+    def waiting(self) -> list[Item]:
+        """Every task that waits for a worker, oldest first within its queue."""
+        items = list(self._queue)
+        for worker in self._pinned_waiting:
+            items += worker.pinned
+        return items
+
+    # -- tasks --------------------------------------------------------------
+
+    def add(self, item: Item) -> None:
+        """A task was enqueued."""
+        if item.pin:
+            self._pin(self.workers[item.pin], item)
+        else:
+            self._queue.push(item)
+
+    def put_back(self, items: Iterable[Item]) -> None:
+        """Tasks that were sent but did not start wait again, in front."""
+        for item in sorted(items, key=lambda item: item.id, reverse=True):
+            item.worker = None
+            worker = self.workers.get(item.pin) if item.pin else None
+            if worker is not None and worker.phase != GONE:
+                worker.pinned.push_front(item)
+                self._pinned_waiting[worker] = None
+            else:
+                self._queue.push_front(item)
+
+    def discard(self, item: Item) -> None:
+        """A waiting task was cancelled."""
+        if item.queue is not None:
+            item.queue.discard(item)
+
+    def finished(self, worker: WorkerState, item: Item, seconds: float | None, at: float) -> None:
+        """A task that ``worker`` held ended after ``seconds``; at ``at`` on the monotonic clock."""
+        del worker.hand[item.id]
+        if seconds is None:
+            self._settle(worker, item)
+            return
+        item.kind.record(seconds)
+        worker.load -= item.cost
+        worker.progress = at
+        if len(worker.hand) <= self.limits.slots:
+            self._ahead.pop(worker, None)
+            if not worker.hand:
+                self._emptied(worker, at)
+        if worker.phase == READY:
+            self._hungry[worker] = None
+
+    def returned(self, worker: WorkerState, ids: Iterable[int]) -> list[Item]:
+        """``worker`` will not run these; they are out of its hand, for the shell to put back or drop."""
+        items = [worker.hand.pop(id) for id in ids if id in worker.hand]
+        for item in items:
+            self._settle(worker, item)
+        return items
+
+    def _settle(self, worker: WorkerState, item: Item) -> None:
+        """Account for a task that left a hand without a measured duration."""
+        worker.load = max(0.0, worker.load - item.cost)
+        worker.recalled.discard(item.id)
+        if len(worker.hand) <= self.limits.slots:
+            self._ahead.pop(worker, None)
+        if not worker.hand:
+            self._emptied(worker, worker.progress)
+        if worker.phase == READY:
+            self._hungry[worker] = None
+
+    def _emptied(self, worker: WorkerState, at: float) -> None:
+        worker.load = 0.0
+        worker.unknown = 0
+        if worker.recalled:
+            worker.recalled.clear()
+        if worker.phase == READY and not worker.pinned:
+            self._idle[worker] = at
+
+    def _pin(self, worker: WorkerState, item: Item) -> None:
+        worker.pinned.push(item)
+        self._pinned_waiting[worker] = None
+        self._idle.pop(worker, None)
+
+    # -- workers --------------------------------------------------------------
+
+    def worker_ready(self, worker: WorkerState, now: float) -> None:
+        """A starting worker takes tasks from now on."""
+        worker.phase = READY if not (self.closing and not worker.pinned and not self._queue) else RETIRING
+        worker.progress = now
+        if worker.phase == READY:
+            self._hungry[worker] = None
+            if not worker.pinned:
+                self._idle[worker] = now
+
+    def worker_gone(self, worker: WorkerState, started: Iterable[int]) -> Loss:
+        """A worker ended; ``started`` are the tasks it had begun and not ended."""
+        begun = set(started)
+        running = [item for item in worker.hand.values() if item.id in begun]
+        moved = [item for item in worker.hand.values() if item.id not in begun]
+        worker.hand.clear()
+        orphaned: list[Item] = []
+        while (item := worker.pinned.pop()) is not None:
+            moved.append(item)
+        for item in moved[:]:
+            if item.pin:
+                moved.remove(item)
+                orphaned.append(item)
+        self._forget(worker)
+        self.put_back(moved)
+        return Loss(running, moved, orphaned)
+
+    def retire(self, worker: WorkerState) -> None:
+        """Give ``worker`` no more shared tasks; once its hand is empty it is stopped."""
+        if worker.phase == RESERVED:
+            self._forget(worker)
+        elif worker.phase in (STARTING, READY):
+            worker.phase = RETIRING
+            self._hungry.pop(worker, None)
+            self._idle.pop(worker, None)
+
+    def condemn(self, worker: WorkerState) -> None:
+        """``worker`` was killed: it gets nothing more, and what it holds is settled by the shell."""
+        worker.phase = STOPPING
+        for table in (self._hungry, self._pinned_waiting, self._idle, self._ahead):
+            table.pop(worker, None)
+
+    def lease(self, now: float) -> WorkerState:
+        """Choose the worker for a lease: an idle one, a new one, or the one with the least to do."""
+        free = [worker for worker in self._idle if not worker.leases]
+        if free:
+            worker = free[-1]
+        elif self._living() < self.limits.max_workers:
+            worker = self._new()
+        else:
+            open_ = [worker for worker in self.workers.values() if worker.phase <= READY]
+            if not open_:
+                worker = self._new()
+            else:
+                worker = min(open_, key=lambda w: (w.leases, len(w.hand) + len(w.pinned), w.number))
+        worker.leases += 1
+        return worker
+
+    def release(self, worker: WorkerState) -> None:
+        """A lease on ``worker`` ended."""
+        worker.leases -= 1
+        if worker.phase == RESERVED and not worker.leases and not worker.pinned:
+            self._forget(worker)
+
+    def _new(self) -> WorkerState:
+        self._numbers += 1
+        worker = self.workers[self._numbers] = WorkerState(self._numbers)
+        return worker
+
+    def _forget(self, worker: WorkerState) -> None:
+        worker.phase = GONE
+        self.workers.pop(worker.number, None)
+        for table in (self._hungry, self._pinned_waiting, self._idle, self._ahead):
+            table.pop(worker, None)
+        for key in worker.keys:
+            self._bound.pop(key, None)
+        worker.keys.clear()
+
+    def _living(self) -> int:
+        return sum(worker.phase <= READY for worker in self.workers.values())
+
+    # -- decisions --------------------------------------------------------------
+
+    def plan(self, now: float) -> Plan:
+        """Decide; the scheduler's own state already counts what it returns as done."""
+        dispatch: dict[WorkerState, list[Item]] = {}
+        self._cut = False
+        if self._pinned_waiting:
+            self._serve_pinned(dispatch, now)
+        if self._queue and self._hungry:
+            self._share_out(dispatch, now)
+        start = self._start_workers()
+        recall = self._recall(now) if self._ahead and self.limits.share else []
+        stop = self._stop_workers(now)
+        return Plan(start, list(dispatch.items()), recall, stop)
+
+    def _serve_pinned(self, dispatch: dict[WorkerState, list[Item]], now: float) -> None:
+        for worker in list(self._pinned_waiting):
+            while worker.pinned and worker.phase in (READY, RETIRING) and self._has_room(worker, now):
+                item = worker.pinned.pop()
+                if item is not None:
+                    self._hand_over(worker, item, dispatch.setdefault(worker, []), now)
+            if not worker.pinned:
+                del self._pinned_waiting[worker]
+                if worker.is_idle:
+                    self._idle[worker] = now
+
+    def _share_out(self, dispatch: dict[WorkerState, list[Item]], now: float) -> None:
+        """Every empty hand gets one task, those without a lease first; then the rest is shared evenly."""
+        for leased in (False, True):
+            for worker in [w for w in reversed(self._idle) if bool(w.leases) is leased]:
+                if leased and self._living() < self.limits.max_workers:
+                    break  # a new worker is started instead
+                if not self._give(worker, 1, dispatch, now):
+                    return
+        hungry = [worker for worker in self._hungry if not worker.leases]
+        left = MAX_PLAN
+        while self._queue and hungry and left > 0:
+            quota = min(left, -(-len(self._queue) // len(hungry)))
+            worker = hungry.pop(0)
+            before = len(worker.hand)
+            if not self._give(worker, quota, dispatch, now):
+                return
+            left -= len(worker.hand) - before
+        self._cut = left <= 0
+
+    def _give(
+        self, worker: WorkerState, quota: int, dispatch: dict[WorkerState, list[Item]], now: float
+    ) -> bool:
+        """Send up to ``quota`` tasks; False once the queue is empty."""
+        items = dispatch.get(worker)
+        pop = self._queue.pop
+        while quota and worker.phase == READY and self._has_room(worker, now):
+            item = pop()
+            if item is None:
+                return False
+            if item.key is not None and not self._claim_key(worker, item):
+                continue
+            if items is None:
+                items = dispatch[worker] = []
+            self._hand_over(worker, item, items, now)
+            quota -= 1
+        if quota:
+            self._hungry.pop(worker, None)
+        return True
+
+    def _has_room(self, worker: WorkerState, now: float) -> bool:
+        held = len(worker.hand)
+        if held < self.limits.slots:
+            return True
+        if worker.unknown:  # perhaps measured meanwhile, by another worker
+            worker.unknown = sum(item.kind.seconds is None for item in worker.hand.values())
+        if worker.unknown or held >= MAX_HAND or now - worker.progress > STALLED:
+            return False
+        return worker.load < TARGET or (held == self.limits.slots and worker.load < LONG)
+
+    def _claim_key(self, worker: WorkerState, item: Item) -> bool:
+        """Whether ``worker`` may have this keyed task; if its key lives elsewhere it waits there."""
+        owner = self._bound.setdefault(item.key, worker)
+        if owner is not worker:
+            self._pin(owner, item)
+            return False
+        worker.keys.add(item.key)
+        return True
+
+    def _hand_over(self, worker: WorkerState, item: Item, items: list[Item], now: float) -> None:
+        seconds = item.kind.seconds
+        if seconds is None:
+            worker.unknown += 1
+            seconds = LONG
+        item.cost = cost = seconds + OVERHEAD
+        worker.load += cost
+        hand = worker.hand
+        if not hand:
+            worker.progress = now
+            self._idle.pop(worker, None)
+        hand[item.id] = item
+        items.append(item)
+        item.worker = worker
+        if len(hand) > self.limits.slots:
+            self._ahead[worker] = None
+        worker.given += 1
+        if worker.given == self.limits.max_tasks_per_worker:
+            self.retire(worker)
+
+    def _start_workers(self) -> list[WorkerState]:
+        start = [w for w in self._pinned_waiting if w.phase == RESERVED]
+        starting = sum(w.phase == STARTING for w in self.workers.values()) if self._queue else 0
+        wanted = len(self._queue) - starting
+        for worker in list(self.workers.values()):
+            if worker.phase == RETIRING and not self.closing and worker.replacement is None:
+                worker.replacement = self._new()
+                start.append(worker.replacement)
+                wanted -= 1
+        room = self.limits.max_workers - self._living()
+        floor = 0 if self.closing else self.limits.min_workers - self._living()
+        for _ in range(min(max(wanted, floor), room)):
+            start.append(self._new())
+        for worker in start:
+            worker.phase = STARTING
+        return start
+
+    def _recall(self, now: float) -> list[tuple[WorkerState, list[Item]]]:
+        """Take back what sits behind a long task, if it could run elsewhere."""
+        recall: list[tuple[WorkerState, list[Item]]] = []
+        helpers = 0 if self._queue else sum(not worker.leases for worker in self._idle)
+        others = len(self.workers) > 1
+        for worker in self._ahead:
+            silent = now - worker.progress
+            if not others or silent < PATIENCE or not (helpers or silent > STALLED):
+                continue
+            behind = list(worker.hand.values())[self.limits.slots :]
+            movable = [i for i in behind if not i.pin and i.key is None and i.id not in worker.recalled]
+            items = movable if silent > STALLED else movable[len(movable) // 2 :]
+            if items:
+                worker.recalled.update(item.id for item in items)
+                recall.append((worker, items))
+        return recall
+
+    def _stop_workers(self, now: float) -> list[WorkerState]:
+        stop = [w for w in self.workers.values() if w.phase == RETIRING and self._may_stop(w)]
+        if self.closing and not self._queue:
+            stop += [w for w in self.workers.values() if w.is_idle]
+            for worker in [w for w in self.workers.values() if w.phase == RESERVED]:
+                self._forget(worker)
+        else:
+            spare = self._living() - self.limits.min_workers
+            for worker, since in self._idle.items():
+                if spare <= 0 or since + self.limits.idle_timeout > now:
+                    break
+                if not worker.leases:
+                    stop.append(worker)
+                    spare -= 1
+        for worker in stop:
+            worker.phase = STOPPING
+            self._hungry.pop(worker, None)
+            self._idle.pop(worker, None)
+        return stop
+
+    def _may_stop(self, worker: WorkerState) -> bool:
+        if worker.hand or worker.pinned or (worker.leases and not self.closing):
+            return False
+        replacement = worker.replacement
+        return self.closing or replacement is None or replacement.phase != STARTING

@@ -1,0 +1,114 @@
+"""What the scheduler knows of a worker, and what it wants done."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from offloop.scheduling.queue import Item, TaskQueue
+
+#: A worker's life: reserved (nothing runs yet), starting, ready, retiring
+#: (gets no more tasks), stopping (was told to finish), gone.
+RESERVED, STARTING, READY, RETIRING, STOPPING, GONE = range(6)
+PHASES = ("reserved", "starting", "ready", "retiring", "stopping", "gone")
+
+
+class WorkerState:
+    """One worker, as the scheduler sees it.
+
+    Attributes:
+        number: its number within the pool, from 1 on.
+        phase: where it is in its life.
+        hand: the tasks sent to it and not ended, in the order they were sent.
+        load: their estimated running time together, in seconds.
+        unknown: how many of them are of a kind never measured.
+        pinned: tasks that wait for this very worker (a lease's, or a key's).
+        keys: the keys that belong to it.
+        leases: how many leases hold it.
+        given: how many tasks it was ever sent.
+        progress: when it last ended a task, or was sent one while it had none.
+        recalled: ids in its hand that it was asked to give back.
+        replacement: the worker that was started in its place.
+    """
+
+    __slots__ = (
+        "given",
+        "hand",
+        "keys",
+        "leases",
+        "load",
+        "number",
+        "phase",
+        "pinned",
+        "progress",
+        "recalled",
+        "replacement",
+        "unknown",
+    )
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.phase = RESERVED
+        self.hand: dict[int, Item] = {}
+        self.load = 0.0
+        self.unknown = 0
+        self.pinned = TaskQueue()
+        self.keys: set[Hashable] = set()
+        self.leases = 0
+        self.given = 0
+        self.progress = 0.0
+        self.recalled: set[int] = set()
+        self.replacement: WorkerState | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Ready, with nothing in hand and nothing waiting for it alone."""
+        return self.phase == READY and not self.hand and not self.pinned
+
+    def __repr__(self) -> str:
+        return f"<WorkerState {self.number} {PHASES[self.phase]} hand={len(self.hand)} leases={self.leases}>"
+
+
+class Plan(NamedTuple):
+    """What the shell is to do now, in this order."""
+
+    start: list[WorkerState]
+    dispatch: list[tuple[WorkerState, list[Item]]]
+    recall: list[tuple[WorkerState, list[Item]]]
+    stop: list[WorkerState]
+
+    def __bool__(self) -> bool:
+        return bool(self.start or self.dispatch or self.recall or self.stop)
+
+
+class Loss(NamedTuple):
+    """What a worker's end did to the tasks it held.
+
+    Attributes:
+        running: tasks it was running; they fail, or are tried again.
+        moved: tasks it had not begun; they are back in the queue.
+        orphaned: tasks that waited for this very worker through a lease.
+    """
+
+    running: list[Item]
+    moved: list[Item]
+    orphaned: list[Item]
+
+
+class Limits(NamedTuple):
+    """The scheduler's options; see `offloop.WorkerPool`.
+
+    Attributes:
+        max_workers, min_workers: how many workers may, and shall, live.
+        idle_timeout: seconds after which an idle worker above the minimum retires.
+        max_tasks_per_worker: tasks after which a worker is replaced, or None.
+        slots: how many tasks a worker runs at a time (a factory's ``concurrency``).
+        share: whether tasks may move between workers.
+    """
+
+    max_workers: int
+    min_workers: int = 0
+    idle_timeout: float = 60.0
+    max_tasks_per_worker: int | None = None
+    slots: int = 1
+    share: bool = True

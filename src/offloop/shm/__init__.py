@@ -1,0 +1,1 @@
+"""Memory shared by a parent and its workers."""

@@ -1,0 +1,90 @@
+"""The ledger: a page shared by a worker and its parent that survives the worker.
+
+A worker may die at any instruction, and then two things must be known exactly:
+which task it was running, and what it had finished but not yet sent.  So the
+worker notes the task it is about to run in a word of shared memory, and its
+outgoing frames are written into shared memory before they are sent from there.
+
+Why it is right (one writer, the worker; one reader, the parent):
+
+* A task's frame is complete in the journal before the journal's length covers
+  it, and the length covers it before the word names the next task.  So after
+  a death, a task named by the word whose frame is not in the journal (nor
+  came over the socket) had not finished; every task before it had, and its
+  frame is found; every task behind it had not begun.
+* The journal is emptied after it was sent.  A death in between leaves frames
+  that were also received; the parent drops a result for a task that has ended.
+* A living worker's journal may be read as well (a result that waits behind a
+  long task).  Once the journal was sent, the worker sets its length to 0, then
+  raises ``generation``, and only then writes anew.  So a reader that finds the
+  same generation before and after its copy has bytes that were not touched
+  meanwhile; otherwise it drops the copy: what was in it has been sent.
+
+The layout is a row of 64-bit words (generation, length, number of slots, then
+for each task that may run at a time a slot of ``task id, start time``) and the
+journal.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+GENERATION, LENGTH, COUNT, SLOTS = 0, 1, 2, 3
+SIZE = 1 << 16
+
+
+def create_file() -> int:
+    """A descriptor of anonymous shared memory of `SIZE` bytes, sealed against resizing where possible."""
+    if hasattr(os, "memfd_create"):
+        import fcntl
+
+        fd = os.memfd_create("offloop-ledger", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.truncate(fd, SIZE)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        return fd
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        file.truncate(SIZE)
+        return os.dup(file.fileno())
+
+
+class Ledger:
+    """One end's view of the shared page.
+
+    Args:
+        fd: a descriptor from `create_file`; it may be closed afterwards.
+        slots: how many tasks may run at a time: said by the parent, who makes
+            the page, and read from it by the worker.
+    """
+
+    def __init__(self, fd: int, slots: int | None = None) -> None:
+        self._map = mmap.mmap(fd, SIZE)
+        self._view = memoryview(self._map)
+        if slots is None:
+            slots = int.from_bytes(self._view[8 * COUNT : 8 * COUNT + 8], "little")
+        self.slots = slots
+        head = 8 * (SLOTS + 2 * slots)
+        self.words = self._view[:head].cast("Q")
+        self.times = self._view[:head].cast("d")
+        self.journal = self._view[head:]
+        self.capacity = len(self.journal)
+        self.words[COUNT] = slots
+
+    def running(self) -> list[tuple[int, float]]:
+        """The tasks noted as running: ``(task id, monotonic start time)``, possibly ended since."""
+        pairs = range(SLOTS, SLOTS + 2 * self.slots, 2)
+        return [(self.words[at], self.times[at + 1]) for at in pairs if self.words[at]]
+
+    def unsent(self) -> bytes:
+        """The frames that were written but perhaps not sent; empty if they were sent meanwhile."""
+        generation = self.words[GENERATION]
+        copy = bytes(self.journal[: min(self.words[LENGTH], self.capacity)])
+        return copy if self.words[GENERATION] == generation else b""
+
+    def close(self) -> None:
+        """Give the memory back."""
+        for view in (self.words, self.times, self.journal, self._view):
+            view.release()
+        self._map.close()

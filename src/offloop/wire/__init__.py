@@ -1,0 +1,1 @@
+"""PURE: what travels between a parent and its workers, as bytes.  No await, no clock, no I/O."""

@@ -1,0 +1,189 @@
+"""How things travel by value: everything that touches cloudpickle, and what its pickles call.
+
+Cloudpickle's reducers are used, not its pickler: they are what knows how to
+take functions and classes apart, while *which* ones go by value is decided by
+offloop (cloudpickle takes every module in ``sys.modules`` for importable).
+They have no public names; ``tests/unit/test_codec.py`` notices if they move.
+
+Classes carry cloudpickle's tracker id, so that a class that comes back is
+recognised.  Where the *original* class is found under that id, its state is
+left alone (see `set_class_state`): cloudpickle itself would replace the
+methods of the parent's class with copies from the worker.
+
+This module loads in workers: only light imports; cloudpickle when needed.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from _weakrefset import WeakSet
+from collections import OrderedDict
+from functools import lru_cache
+from importlib import import_module
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from offloop.wire.pickling import TablePickler
+
+    Reducer = Callable[[TablePickler, Any], Any]
+
+#: ``type`` with one argument, of which type checkers know what it returns.
+type_of: Callable[[object], type[Any]] = type
+
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: only such a class can be made anew from its parts.
+
+
+def _nothing() -> None: ...
+
+
+#: The type that ``functools.lru_cache`` makes of a function.
+CACHED_FUNCTION: type = type(lru_cache(_nothing))
+
+#: What is treated like a function or class, besides these: asked about, and sent once.
+CODE: frozenset[type] = frozenset({types.FunctionType, types.BuiltinFunctionType, CACHED_FUNCTION})
+
+#: Names in `types` of built-in classes that cannot be found under their own ``__qualname__``.
+TYPE_NAMES: dict[int, str] = {
+    id(value): name
+    for name, value in vars(types).items()
+    if type(value) is type and getattr(sys.modules.get(value.__module__), value.__qualname__, None) is not value
+}
+
+_cloudpickle: Any = None
+
+
+def is_made_of_python(obj: Any) -> bool:
+    """Whether a function or class could be made anew from its parts."""
+    kind = type_of(obj)
+    if kind is types.BuiltinFunctionType:
+        return False
+    return kind in CODE or bool(obj.__flags__ & _HEAP_TYPE and id(obj) not in TYPE_NAMES)
+
+
+def cloudpickle() -> Any:
+    """The module with cloudpickle's reducers, imported when first needed (40 ms)."""
+    global _cloudpickle  # noqa: PLW0603 - a lazy import, looked up per function
+    if _cloudpickle is None:
+        _cloudpickle = import_module("cloudpickle.cloudpickle")
+        # Its table knows more types than can be named without importing their modules.
+        for kind in _cloudpickle.Pickler.dispatch_table.maps[0]:
+            SPECIAL.setdefault(kind, _reduce_special)
+    return _cloudpickle
+
+
+def is_registered(module_name: str) -> bool:
+    """Whether the user asked for this module with ``cloudpickle.register_pickle_by_value``."""
+    loaded = sys.modules.get("cloudpickle.cloudpickle")
+    names: Any = getattr(loaded, "_PICKLE_BY_VALUE_MODULES", None)
+    return bool(names) and any(module_name == name or module_name.startswith(f"{name}.") for name in names)
+
+
+def reduce_code(pickler: TablePickler, obj: Any) -> Any:
+    """Take a function or class apart, for a receiver that cannot import it."""
+    kind = type_of(obj)
+    if kind is types.FunctionType:
+        return _reduce_function(pickler, obj)
+    if kind is CACHED_FUNCTION:
+        options = obj.cache_parameters()
+        return make_cached, (obj.__wrapped__, options["maxsize"], options["typed"])
+    if not is_made_of_python(obj):
+        name = TYPE_NAMES.get(id(obj))
+        # Without a name here pickle says what is wrong with it, or knows better (methods, type(None)).
+        return NotImplemented if name is None else (getattr, (types, name))
+    maker, args, state, _, _, _ = cloudpickle()._dynamic_class_reduce(obj)
+    return make_class, (maker, *args), state, None, None, set_class_state
+
+
+def _reduce_function(pickler: TablePickler, fn: types.FunctionType) -> Any:
+    cp = cloudpickle()
+    pickler.inlined = pickler.dirty = True
+    args = cp.Pickler._function_getnewargs(pickler, fn)  # it uses `globals_ref` only
+    return cp._make_function, args, cp._function_getstate(fn), None, None, cp._function_setstate
+
+
+def _reduce_special(_: TablePickler, obj: Any) -> Any:
+    return cloudpickle().Pickler.dispatch_table[type(obj)](obj)
+
+
+def _reduce_module(pickler: TablePickler, module: types.ModuleType) -> Any:
+    name = module.__name__
+    if sys.modules.get(name) is module and not is_registered(name) and pickler.importable(name):
+        return import_module, (name,)
+    # The contents are state rather than arguments, as they may refer to the module itself.
+    left_out = ("__builtins__", "__loader__", "__spec__")
+    return types.ModuleType, (name,), {k: v for k, v in vars(module).items() if k not in left_out}
+
+
+def _reduce_method(_: TablePickler, method: types.MethodType) -> Any:
+    owner, fn = method.__self__, method.__func__
+    if getattr(owner, getattr(fn, "__name__", ""), None) == method:
+        return NotImplemented  # by its name, which keeps it the class's own function
+    return types.MethodType, (fn, owner)
+
+
+def _reduce_type_variable(pickler: TablePickler, variable: Any) -> Any:
+    cp = cloudpickle()
+    module = sys.modules.get(variable.__module__)
+    name: str = variable.__name__
+    if module is not None and getattr(module, name, None) is variable and pickler.importable(module.__name__):
+        return getattr, (module, name)
+    return cp._make_typevar, cp._decompose_typevar(variable)
+
+
+#: Other types that plain pickle refuses or gets wrong, and how they are pickled.
+SPECIAL: dict[type, Reducer] = {
+    types.ModuleType: _reduce_module,
+    types.MethodType: _reduce_method,
+    TypeVar: _reduce_type_variable,
+}
+_empty: dict[Any, Any] = {}
+_ordered: OrderedDict[Any, Any] = OrderedDict()
+for _kind in (
+    types.CellType,
+    types.CodeType,
+    types.GetSetDescriptorType,
+    types.MappingProxyType,
+    memoryview,
+    property,
+    classmethod,
+    staticmethod,
+    TextIOWrapper,
+    WeakSet,
+    *map(type, (_empty.keys(), _empty.values(), _empty.items())),
+    *map(type, (_ordered.keys(), _ordered.values(), _ordered.items())),
+):
+    SPECIAL[_kind] = _reduce_special
+
+
+# What pickles call.
+
+_made: WeakSet[type] = WeakSet()  # classes that are copies, made here
+
+
+def make_cached(fn: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
+    """Make a ``functools.lru_cache`` function, its cache empty."""
+    return lru_cache(maxsize, typed)(fn)
+
+
+def make_class(maker: Callable[..., type], *args: Any) -> type:
+    """Make a class that is still to be filled, or find the one that has its tracker id.
+
+    Not making a second one, as cloudpickle does before it looks, also keeps
+    ``__init_subclass__`` from running again.
+    """
+    tracker = args[-2]
+    known: type | None = cloudpickle()._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker)
+    if known is not None:
+        return known
+    cls = maker(*args)
+    _made.add(cls)
+    return cls
+
+
+def set_class_state(cls: type, state: Any) -> Any:
+    """Fill or update a class made by `make_class`; an original keeps its own attributes."""
+    return cloudpickle()._class_setstate(cls, state) if cls in _made else cls

@@ -1,0 +1,266 @@
+"""Tasks to bytes and back: what a parent sends a worker, and what it gets.
+
+Four small classes, two at each end.  A parent has one `Definitions` for a pool,
+and for each worker an `Encoder` and a `ReplyDecoder`; the worker has a
+`Decoder` and a `ReplyEncoder`.  Functions and classes travel once per worker,
+as definitions; from then on a number stands for them.
+
+This module loads in workers: only light imports.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from offloop.wire.byvalue import CODE, type_of
+from offloop.wire.pickling import MessageEncoder, defined, is_named
+
+if TYPE_CHECKING:
+    from offloop.wire.definitions import Definition, Definitions
+    from offloop.wire.pickling import Ready, TablePickler
+
+_NAMED = 1000  # How many functions and classes a reply encoder remembers to have names.
+
+
+class Encoder(MessageEncoder):
+    """Pickles what goes to one worker; belongs to the parent.
+
+    Args:
+        definitions: the pool's definitions.
+        define: called with a number and a payload, once per number, before
+            the first message that needs it is returned.
+        forget: called with a number that no later message will use.  The
+            worker must act on both in the order of the messages: a message
+            that is still waiting there may use what is forgotten after it.
+    """
+
+    def __init__(
+        self,
+        definitions: Definitions,
+        define: Callable[[int, bytes], None],
+        forget: Callable[[int], None],
+    ) -> None:
+        super().__init__()
+        self._definitions = definitions
+        self._define = define
+        self._forget = forget
+        self._ready: dict[int, Definition] = {}  # by id() of the object, which the definition keeps alive
+        self._sent: dict[int, Definition] = {}
+        self._limit = definitions.capacity + 128
+
+    def reference(self, fn: Any) -> int:
+        """The number that stands for a function or class in the next message.
+
+        Args:
+            fn: any callable.
+
+        Returns:
+            Its number in the worker's table.  0 if it must travel inside the
+            message: anything but a plain function or class, and functions
+            whose captures can change unseen.
+
+        Raises:
+            Exception: whatever pickling the function raises.
+        """
+        definition = self._ready.get(id(fn))
+        if definition is not None:
+            captures = definition.captures
+            if captures is None or captures.hold():
+                return definition.number
+        if type(fn) not in CODE and not issubclass(type(fn), type):
+            return 0
+        if self._spare is not None:
+            self._prune()
+        definition = self._find(fn)
+        return 0 if definition is None else definition.number
+
+    def refer(self, pickler: TablePickler, obj: Any, /) -> Any:
+        """By number what is defined; see `pickling.Owner.refer`."""
+        definition = self._ready.get(id(obj))
+        if definition is None or not definition.is_valid():
+            pickler.dirty = True
+            definition = self._find(obj)
+        if definition is None:
+            return None
+        if pickler.inlined and definition.captures is not None and type(obj) in CODE:
+            # A function that is captured by one that goes by value shares its globals.
+            return None
+        return definition.reduced
+
+    def importable(self, module_name: str, /) -> bool:
+        """Whether the worker can import a module by this name."""
+        return self._definitions.importable(module_name)
+
+    def _find(self, obj: Any) -> Definition | None:
+        definition = self._definitions.find(obj)
+        if definition is not None:
+            self._deliver(definition)
+            self._ready[id(obj)] = definition
+        return definition
+
+    def _deliver(self, definition: Definition) -> None:
+        for needed in definition.needs:
+            self._deliver(needed)
+        for part in (definition, *definition.members):
+            if part.number not in self._sent:
+                self._define(part.number, part.payload)
+                self._sent[part.number] = part
+
+    def _prepare(self) -> Ready:
+        # No message is in the making here, save one that pickles something that encodes something.
+        self._prune()
+        return super()._prepare()
+
+    def _clean(self, ready: Ready) -> None:
+        super()._clean(ready)
+        if len(self._sent) > self._limit:
+            self._spare = None  # so that the next message starts with pruning
+
+    def _prune(self) -> None:
+        """Have the worker forget what was evicted some time ago."""
+        if len(self._sent) <= self._limit:
+            return
+        for number in self._definitions.forgettable(self._sent):
+            del self._sent[number]
+            self._forget(number)
+        self._ready = {id(known.obj): known for known in self._sent.values() if known.is_valid()}
+
+
+class _Objects(dict[int, Any]):
+    """The worker's table: loads a definition when it is first looked up."""
+
+    __slots__ = ("_load",)
+
+    def __init__(self, load: Callable[[int], Any]) -> None:
+        super().__init__()
+        self._load = load
+
+    def __missing__(self, number: int) -> Any:
+        return self._load(number)
+
+
+class Decoder:
+    """Unpickles what one worker gets, and keeps its definitions; belongs to the worker."""
+
+    def __init__(self) -> None:
+        self._payloads: dict[int, bytes] = {}
+        self._objects = _Objects(self._load)
+        self._numbers: dict[int, int] = {}  # by id() of the object, which the table keeps alive
+        # A C function that calls Python only for what is missing; see `pickling` for its use.
+        self._resolver = (self._objects.__getitem__,)
+
+    def define(self, number: int, payload: bytes) -> None:
+        """Store a definition; it is loaded when first used, so that failing belongs to who uses it."""
+        self._payloads[number] = bytes(payload)
+
+    def forget(self, number: int) -> None:
+        """Drop a definition; an unknown number is no error."""
+        self._payloads.pop(number, None)
+        obj = self._objects.pop(number, None)
+        if self._numbers.get(id(obj)) == number:
+            del self._numbers[id(obj)]
+
+    def resolve(self, number: int) -> Any:
+        """The function or class behind a number, loaded now if it was not yet.
+
+        Raises:
+            pickle.UnpicklingError: there is no such definition.
+            Exception: whatever loading it raises, now and at the next use.
+        """
+        return self._objects[number]
+
+    def decode(self, data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
+        """Unpickle a message.
+
+        Args:
+            data: what `Encoder.encode` returned.
+            buffers: the buffers that were left out of it, in order.
+
+        Raises:
+            Exception: whatever unpickling raises.
+        """
+        return pickle.loads(data, buffers=(*self._resolver, *buffers) if buffers else self._resolver)
+
+    def number_of(self, obj: object) -> int:
+        """The number of a function or class that came as a definition; 0 for any other object."""
+        return self._numbers.get(id(obj), 0)
+
+    def _load(self, number: int) -> Any:
+        payload = self._payloads.get(number)
+        if payload is None:
+            raise pickle.UnpicklingError(f"definition {number} is unknown to this worker")
+        value: Any = pickle.loads(payload, buffers=self._resolver)
+        kind = type_of(value)
+        if kind is int:  # a member of that definition
+            self.resolve(value)
+            if number not in self._objects:
+                raise pickle.UnpicklingError(f"definition {number} is not in definition {value}")
+            return self._objects[number]
+        if kind is tuple:
+            value, members = value
+            for member, cls in members:
+                if member in self._payloads:
+                    self._learn(member, cls)
+        self._learn(number, value)
+        return value
+
+    def _learn(self, number: int, obj: Any) -> None:
+        self._payloads.pop(number, None)
+        self._objects[number] = obj
+        self._numbers[id(obj)] = number
+
+
+class ReplyEncoder(MessageEncoder):
+    """Pickles what a worker sends back; belongs to the worker.
+
+    What came as a definition goes back as its number, so that the parent finds
+    its own class again.
+
+    Args:
+        decoder: this worker's decoder.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self._decoder = decoder
+        self._named: dict[int, Any] = {}  # by id(); the object is kept, so that the id is its own
+
+    def refer(self, pickler: TablePickler, obj: Any, /) -> Any:  # noqa: ARG002 - the owner's signature
+        """By number what was defined, by name what has one; see `pickling.Owner.refer`."""
+        number = self._decoder.number_of(obj)
+        if number:
+            return defined, (number,)
+        if id(obj) in self._named:
+            return NotImplemented
+        if not is_named(obj, self.importable):
+            return None
+        if len(self._named) >= _NAMED:
+            self._named.clear()
+        self._named[id(obj)] = obj
+        return NotImplemented
+
+    def importable(self, module_name: str, /) -> bool:
+        """Whether a module has a name by which the parent can import it, as far as one can see here."""
+        import sys
+
+        if module_name in ("__main__", "__mp_main__"):
+            return False
+        # A module without a spec was made by hand, by code that ran in this worker.
+        return getattr(sys.modules.get(module_name), "__spec__", None) is not None
+
+
+class ReplyDecoder:
+    """Unpickles what one worker sent back; belongs to the parent.
+
+    Args:
+        definitions: the pool's definitions.
+    """
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._resolver = (definitions.resolve,)
+
+    def decode(self, data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
+        """Unpickle a message of `ReplyEncoder.encode`; as `Decoder.decode`."""
+        return pickle.loads(data, buffers=(*self._resolver, *buffers) if buffers else self._resolver)

@@ -1,0 +1,214 @@
+"""Frames: the one message format between a parent and its workers.
+
+A frame is a fixed header and a payload of ``length`` bytes.  Bytes go in,
+records come out; nothing here reads, writes or waits (the h11 shape).  A
+record is a plain tuple, because a hundred thousand of them pass a second:
+``(kind, flags, ref, id, start, end, payload)``.
+
+==========  =====================================================================
+field       meaning
+==========  =====================================================================
+magic       two fixed bytes: garbage on the descriptor is noticed at once
+kind        one of the constants below
+flags       how the payload is laid out (`BUFFERS`), or what a kind says of it
+ref         a function's number in the worker's table, or 0
+id          the task's number
+length      payload bytes; checked against the limit before anything is allocated
+start, end  monotonic seconds: when the task started and ended, in results
+==========  =====================================================================
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable, Sequence
+from struct import Struct
+
+#: ``(kind, flags, ref, id, start, end, payload)``
+Record = tuple[int, int, int, int, float, float, "bytes | memoryview"]
+
+HEADER = Struct("<HBBIQQdd")
+HEADER_SIZE = HEADER.size
+MAGIC = 0x0FF1
+_LENGTHS = Struct("<I")
+
+# parent to worker, on the data socket
+SETUP = 1  #: environment, bootstrap and options; the first frame
+CALL = 2  #: run the function ``ref`` with the pickled ``(args, kwargs)``
+RUN = 3  #: run a pickled task
+DEFINE = 4  #: a function or class that later frames refer to by ``ref``
+FORGET = 5  #: drop ``ref`` from the table
+PATH = 6  #: the parent's ``sys.path`` changed
+STOP = 7  #: finish what was sent before this, then exit
+
+# parent to worker, on the control socket
+CANCEL = 16  #: cancel these tasks: drop what has not started, interrupt what runs
+RECALL = 17  #: give back these tasks, where not started; both name tasks by (place, id)
+
+# worker to parent, on the data socket
+READY = 32  #: set up; the worker takes tasks
+REFUSED = 33  #: could not be set up; the payload is a failure
+RESULT = 34  #: the pickled result of task ``id``
+FAILED = 35  #: the failure of task ``id``
+CANCELLED = 36  #: task ``id`` ended because it was cancelled while running
+BYE = 37  #: the last frame of a worker that ends in good order
+
+# worker to parent, on the control socket
+RETURNED = 48  #: the tasks whose ids are in the payload will not run here
+
+#: flag: the payload is a count, that many lengths, the pickle, then its out-of-band buffers
+BUFFERS = 1
+
+#: From this size on a payload gets memory of its own, filled without a second copy.
+LARGE = 1 << 16
+
+
+class ProtocolError(Exception):
+    """The peer sent what is no frame, or one larger than the limit."""
+
+
+def frame(
+    kind: int,
+    payload: bytes | memoryview = b"",
+    *,
+    id: int = 0,
+    ref: int = 0,
+    flags: int = 0,
+    start: float = 0.0,
+    end: float = 0.0,
+) -> bytes:
+    """One whole frame as bytes (copies the payload: for small ones)."""
+    return HEADER.pack(MAGIC, kind, flags, ref, id, len(payload), start, end) + payload
+
+
+def pack_numbers(numbers: Iterable[int]) -> bytes:
+    """Numbers (task ids, places in a worker's order) as a payload."""
+    return b"".join(number.to_bytes(8, "little") for number in numbers)
+
+
+def unpack_numbers(payload: bytes | memoryview) -> list[int]:
+    """The numbers of a payload made by `pack_numbers`.
+
+    Raises:
+        ProtocolError: the payload is no row of numbers.
+    """
+    if len(payload) % 8:
+        raise ProtocolError("a payload of numbers that is cut short")
+    return [int.from_bytes(payload[at : at + 8], "little") for at in range(0, len(payload), 8)]
+
+
+def layout_buffers(pickled: bytes, buffers: Sequence[memoryview]) -> list[bytes | memoryview]:
+    """The parts of a `BUFFERS` payload, to be written one after the other without copying."""
+    sizes = [len(pickled), *(buffer.nbytes for buffer in buffers)]
+    head = _LENGTHS.pack(len(sizes)) + b"".join(size.to_bytes(8, "little") for size in sizes)
+    return [head, pickled, *buffers]
+
+
+def split_buffers(payload: bytes | memoryview) -> tuple[memoryview, list[memoryview]]:
+    """The pickle and the out-of-band buffers of a `BUFFERS` payload, as views of it.
+
+    Raises:
+        ProtocolError: the lengths do not add up.
+    """
+    view = memoryview(payload)
+    if len(view) < _LENGTHS.size:
+        raise ProtocolError("a payload of buffers without a count")
+    (count,) = _LENGTHS.unpack_from(view)
+    position = _LENGTHS.size + 8 * count
+    if count < 1 or position > len(view):
+        raise ProtocolError("a payload of buffers with a bad count")
+    parts: list[memoryview] = []
+    for index in range(count):
+        at = _LENGTHS.size + 8 * index
+        size = int.from_bytes(view[at : at + 8], "little")
+        parts.append(view[position : position + size])
+        position += size
+    if position != len(view):
+        raise ProtocolError("a payload of buffers whose lengths do not add up")
+    return parts[0], parts[1:]
+
+
+class FrameDecoder:
+    """Turns a stream of bytes into records.
+
+    Feed it what was received; or, while `wanted` is not None, receive straight
+    into that view and say how much with `filled`: a large payload then lands
+    where it stays.
+
+    Args:
+        limit: the largest payload accepted, in bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rest = b""
+        self._head: tuple[int, int, int, int, float, float] | None = None
+        self._body = memoryview(b"")
+        self._got = 0
+
+    @property
+    def wanted(self) -> memoryview | None:
+        """Where the next bytes belong, while a large payload is under way."""
+        return self._body[self._got :] if self._head is not None else None
+
+    @property
+    def mid_frame(self) -> bool:
+        """Whether part of a frame has come and the rest has not."""
+        return bool(self._rest) or self._head is not None
+
+    def filled(self, count: int) -> list[Record]:
+        """Note that ``count`` bytes were received into `wanted`; returns what that completed."""
+        self._got += count
+        if self._head is None or self._got < len(self._body):
+            return []
+        record = (*self._head, self._body)
+        self._head, self._body, self._got = None, memoryview(b""), 0
+        return [record]
+
+    def feed(self, data: bytes) -> list[Record]:
+        """Take received bytes; returns the records that they complete.
+
+        Raises:
+            ProtocolError: bad magic, or a length above the limit.
+        """
+        if self._head is not None:
+            return self._feed_large(data)
+        if self._rest:
+            data = self._rest + data
+        records: list[Record] = []
+        append = records.append
+        unpack = HEADER.unpack_from
+        position, end = 0, len(data)
+        while end - position >= HEADER_SIZE:
+            magic, kind, flags, ref, id, length, start, stop = unpack(data, position)
+            if magic != MAGIC or length > self._limit:
+                raise ProtocolError(f"bad frame: magic {magic:#x}, length {length}")
+            body = position + HEADER_SIZE
+            position = body + length
+            if position > end:
+                if length >= LARGE:
+                    self._begin_large((kind, flags, ref, id, start, stop), length, data[body:])
+                    position = end
+                else:
+                    position = body - HEADER_SIZE
+                break
+            append((kind, flags, ref, id, start, stop, data[body:position]))
+        self._rest = data[position:]
+        return records
+
+    def _begin_large(self, head: tuple[int, int, int, int, float, float], length: int, got: bytes) -> None:
+        # An anonymous map commits its pages as they are written, so a large
+        # claim by a peer that then sends nothing costs nothing.
+        self._head = head
+        self._body = memoryview(mmap.mmap(-1, length))
+        self._body[: len(got)] = got
+        self._got = len(got)
+
+    def _feed_large(self, data: bytes) -> list[Record]:
+        wanted = self._body[self._got :]
+        taken = min(len(wanted), len(data))
+        wanted[:taken] = data[:taken]
+        records = self.filled(taken)
+        if taken < len(data):
+            records += self.feed(data[taken:])
+        return records

@@ -1,0 +1,214 @@
+"""The pickler that every message goes through, and the trick that makes references cheap.
+
+A message may refer to functions and classes that the receiver already knows by
+a number.  Such a reference is pickled as a call, ``resolve(number)``; what
+makes it cheap is how both ends get at ``resolve`` without naming it:
+
+* The pickler's memo is primed with `defined` as entry 0, so that pickling it
+  costs two bytes and no import, no attribute look-up and no Python call.
+* The message begins with `PREAMBLE`, three opcodes that put the first item of
+  ``buffers`` into the unpickler's memo as entry 0.  A decoder passes its own
+  ``resolve`` as that first item.  Unpickling therefore uses the C function
+  ``pickle.loads`` itself, and needs no thread-local "current decoder": workers
+  that share a process cannot be confused.
+
+Measured on CPython 3.11, in ns, as ratios to ``pickle.dumps(obj, 5)``, which
+takes 180 for ``(1, 2)``, 400 for ``((1, 2), {})`` and 1,750 for an instance:
+a fresh ``Pickler`` subclass per message 2.0 to 3.0; a reused one writing to a
+``BytesIO`` 1.4; reused, primed and writing to a list (this one) 1.2 to 1.4, and
+0.8 for an instance, whose class is then a number.  ``persistent_id`` would cost
+a Python call for every object, also for an int.  `PLAIN` is for what is so
+small that even priming shows: a bare ``pickle.dumps`` if all items are atoms.
+
+This module loads in workers: only light imports.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable
+from io import BytesIO
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from offloop.wire.byvalue import CODE, SPECIAL, is_registered, reduce_code, type_of
+
+if TYPE_CHECKING:
+    BufferCallback = Callable[[pickle.PickleBuffer], Any]
+    Ready = tuple["TablePickler", Callable[[Any], None], list[bytes]]
+
+PROTOCOL = 5
+
+#: PROTO 5, NEXT_BUFFER, MEMOIZE, POP: memo entry 0 is the first of ``buffers``.
+PREAMBLE = b"\x80\x05\x97\x940"
+
+#: Types whose pickles contain no reference to anything.
+PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
+
+_MANY = 8  # Above this many items, looking at each one's type costs more than priming a pickler.
+
+
+def defined(number: int) -> Any:
+    """Stands for the decoder's ``resolve`` while pickling; it is never called."""
+    raise pickle.UnpicklingError(f"definition {number} was loaded without a decoder")
+
+
+_seeded = pickle.Pickler(BytesIO(), PROTOCOL)
+_seeded.memo = {id(defined): (0, defined)}
+# Assigning this proxy copies a one-entry table in C, which also forgets the last message's objects.
+_SEED: Any = _seeded.memo
+
+
+class Owner(Protocol):
+    """What a `TablePickler` asks of the encoder that it works for."""
+
+    def refer(self, pickler: TablePickler, obj: Any, /) -> Any:
+        """How a function or class is pickled: a reduce value, NotImplemented by name, None by value."""
+        ...
+
+    def importable(self, module_name: str, /) -> bool:
+        """Whether the other end can import a module by this name."""
+        ...
+
+
+class _Sink:
+    """The least that a pickler takes for a file: its ``write`` collects chunks."""
+
+    __slots__ = ("chunks", "write")
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self.write: Any = self.chunks.append
+
+
+class TablePickler(pickle.Pickler):
+    """A C pickler that asks its owner about functions and classes, and is used again and again.
+
+    Attributes:
+        chunks: what the message in hand consists of so far.
+        callback: the ``buffer_callback`` of the message in hand, or None.
+        globals_ref: what cloudpickle shares between the functions of one
+            message: new namespaces by the id of the old.
+        inlined: whether a function went by value into the message in hand.
+        dirty: whether `MessageEncoder` has to clean up after it.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        sink = _Sink()
+        super().__init__(sink, PROTOCOL, buffer_callback=self._on_buffer)
+        self.memo = _SEED
+        self.chunks = sink.chunks
+        self.callback: BufferCallback | None = None
+        self.globals_ref: dict[int, dict[str, Any]] = {}
+        self.inlined = False
+        self.dirty = False
+        self._owner = owner
+
+    def reducer_override(self, obj: Any, /) -> Any:
+        """Called by the C pickler for everything but the commonest built-in types."""
+        kind = type_of(obj)
+        if kind is FunctionType or issubclass(kind, type) or kind in CODE:
+            reduced = self._owner.refer(self, obj)
+            return reduced if reduced is not None else reduce_code(self, obj)
+        if kind in SPECIAL:
+            return SPECIAL[kind](self, obj)
+        return NotImplemented
+
+    def importable(self, module_name: str) -> bool:
+        """Whether the receiver can import a module by this name."""
+        return self._owner.importable(module_name)
+
+    def _on_buffer(self, buffer: pickle.PickleBuffer) -> Any:
+        callback = self.callback
+        return True if callback is None else callback(buffer)
+
+
+class MessageEncoder:
+    """Pickles messages, one after the other, with one pickler that is kept."""
+
+    def __init__(self) -> None:
+        self._spare: Ready | None = None
+
+    def encode(self, obj: Any, buffer_callback: BufferCallback | None = None) -> bytes:
+        """Pickle an object.
+
+        The cheapest messages are single atoms and tuples of up to eight.
+
+        Args:
+            obj: what to pickle.
+            buffer_callback: called with each `pickle.PickleBuffer`; as in
+                `pickle`, a false result leaves the buffer out of the message.
+
+        Returns:
+            The message.
+
+        Raises:
+            Exception: whatever pickling raises, `RecursionError` included.
+                The encoder stays usable.
+        """
+        kind = type_of(obj)
+        if kind in PLAIN:
+            return pickle.dumps(obj, PROTOCOL)
+        if kind is tuple and len(obj) <= _MANY:
+            for item in obj:
+                if type(item) not in PLAIN:
+                    break
+            else:
+                return pickle.dumps(obj, PROTOCOL)
+        ready = self._spare or self._prepare()
+        # Whoever comes in while this one is busy, or after it failed, finds none and gets a new one.
+        self._spare = None
+        pickler, dump, chunks = ready
+        if buffer_callback is not None:
+            pickler.callback = buffer_callback
+            pickler.dirty = True
+        dump(obj)
+        if len(chunks) == 1:
+            data = PREAMBLE + chunks.pop()
+        else:
+            data = b"".join((PREAMBLE, *chunks))
+            chunks.clear()
+        pickler.memo = _SEED  # also lets go of what was pickled
+        self._spare = ready
+        if pickler.dirty:
+            self._clean(ready)
+        return data
+
+    def _prepare(self) -> Ready:
+        pickler = TablePickler(self)
+        return pickler, pickler.dump, pickler.chunks
+
+    def _clean(self, ready: Ready) -> None:
+        """Make a pickler ready for the next message, after one that was not the simplest."""
+        pickler = ready[0]
+        pickler.callback = None
+        pickler.globals_ref = {}
+        pickler.inlined = pickler.dirty = False
+
+    def refer(self, pickler: TablePickler, obj: Any, /) -> Any:
+        """See `Owner.refer`."""
+        raise NotImplementedError
+
+    def importable(self, module_name: str, /) -> bool:
+        """See `Owner.importable`."""
+        raise NotImplementedError
+
+
+def is_named(obj: Any, importable: Callable[[str], bool]) -> bool:
+    """Whether a function or class can be pickled by name: its module's attribute, and importable.
+
+    Args:
+        obj: the function, built-in function or class.
+        importable: whether the other end can import a module of this name.
+    """
+    try:
+        module_name, path = obj.__module__, obj.__qualname__
+        found: Any = sys.modules.get(module_name)
+        if found is None:
+            return False
+        for name in path.split("."):
+            found = getattr(found, name)
+    except Exception:  # attributes can be anything here, and a module may have a __getattr__
+        return False
+    return found is obj and not is_registered(module_name) and importable(module_name)

@@ -1,0 +1,165 @@
+"""WorkerPool: a worker that spreads its tasks over many.
+
+The module is not called ``pool``, which would hide the function `offloop.pool`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from offloop.contexts import resolve_factory
+from offloop.cpus import usable_cpus
+from offloop.dispatcher import OPEN, Dispatcher, Policy
+from offloop.lease import LeasedWorker
+from offloop.scheduling.state import Limits
+from offloop.task import CallableTask, Task
+from offloop.worker import Worker, WorkerFactory
+
+
+class WorkerPool(Worker):
+    """Spreads tasks over up to ``max_workers`` workers, and replaces those that die.
+
+    Workers start lazily, up to the number of tasks there are.
+
+    Args:
+        max_workers: the most workers; by default the CPUs that this process may
+            use (its affinity and its control group's quota counted).
+        factory: makes the workers: a `WorkerFactory`, or ``"process"``,
+            ``"thread"``, ``"interpreter"`` or ``"auto"``.
+        min_workers: how many workers are kept however little there is to do.
+        idle_timeout: seconds after which a worker above that number retires when idle.
+        max_tasks_per_worker: tasks after which a worker is replaced; None for no limit.
+        max_memory_per_worker: bytes of resident memory above which a worker is
+            replaced; None for no limit.
+        queue_limit: how many tasks may wait for a worker; above it ``enqueue``
+            raises `QueueFull`.  None for no limit.
+        cancel_grace: seconds after which a cancelled task that still runs has
+            its worker killed and replaced.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong type, or out of range.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        factory: WorkerFactory | str = "process",
+        min_workers: int = 0,
+        idle_timeout: float = 60.0,
+        max_tasks_per_worker: int | None = None,
+        max_memory_per_worker: int | None = None,
+        queue_limit: int | None = None,
+        cancel_grace: float = 1.0,
+    ) -> None:
+        self._max_workers = usable_cpus() if max_workers is None else _count("max_workers", max_workers)
+        if _count("min_workers", min_workers, least=0) > self._max_workers:
+            raise ValueError(f"min_workers ({min_workers}) is above max_workers ({self._max_workers})")
+        for name, value in (
+            ("max_tasks_per_worker", max_tasks_per_worker),
+            ("max_memory_per_worker", max_memory_per_worker),
+            ("queue_limit", queue_limit),
+        ):
+            if value is not None:
+                _count(name, value)
+        self._factory = resolve_factory(factory)
+        limits = Limits(
+            max_workers=self._max_workers,
+            min_workers=min_workers,
+            idle_timeout=_seconds("idle_timeout", idle_timeout),
+            max_tasks_per_worker=max_tasks_per_worker,
+            slots=self._factory.slots,
+        )
+        policy = Policy(limits, queue_limit, _seconds("cancel_grace", cancel_grace), heal=True)
+        self._dispatcher = Dispatcher(self._factory, policy, self)
+
+    @property
+    def max_workers(self) -> int:
+        """The most workers there may be."""
+        return self._max_workers
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers there are, starting ones included."""
+        return self._dispatcher.scheduler.worker_count
+
+    @property
+    def idle_worker_count(self) -> int:
+        """How many workers are ready and have nothing to do."""
+        return self._dispatcher.scheduler.idle_workers
+
+    def is_running(self) -> bool:
+        """Whether the pool takes tasks: True until it was shut down or killed."""
+        return self._dispatcher.status == OPEN
+
+    def is_idle(self) -> bool:
+        """Whether a task enqueued now would start at once."""
+        return self._dispatcher.scheduler.would_start_at_once
+
+    def get_worker(self) -> LeasedWorker:
+        """Lease one worker, to run several tasks on the same environment.
+
+        Returns:
+            An idle worker, else a new one, else the one with the least to do;
+            give it back with ``release()``, ``async with``, or by dropping it.
+
+        Raises:
+            StatusError: the pool was shut down or killed.
+            RuntimeError: called from another thread or event loop.
+        """
+        return LeasedWorker(self._dispatcher, self._dispatcher.lease())
+
+    async def broadcast(self, fn: Callable[..., Any] | Task[Any], /, *args: Any, **kwargs: Any) -> list[Any]:
+        """Run something once in every running worker.
+
+        Args:
+            fn: a function, called with the arguments; or a `Task`, which gets
+                each worker's environment.
+
+        Returns:
+            The results, one for each worker.  Workers that start later do not run it.
+
+        Cancelling this call cancels what has not finished.
+        """
+        task = fn if isinstance(fn, Task) else CallableTask(fn, *args, **kwargs)
+        dispatcher = self._dispatcher
+        return await asyncio.gather(
+            *(dispatcher.enqueue(task, pin=number) for number in dispatcher.scheduler.running_numbers())
+        )
+
+    async def recycle(self) -> None:
+        """Replace every worker, one after the other: the new one is started before the old one retires."""
+        await self._dispatcher.recycle()
+
+    async def wait_for_room(self) -> None:
+        """Wait until ``enqueue`` would not raise `QueueFull`.
+
+        Raises:
+            StatusError: the pool was shut down or killed, before or meanwhile.
+        """
+        await self._dispatcher.wait_for_room()
+
+    def __repr__(self) -> str:
+        scheduler = self._dispatcher.scheduler
+        return (
+            f"<WorkerPool {self._state()} workers={self.worker_count}/{self._max_workers} "
+            f"idle={self.idle_worker_count} queued={scheduler.queued} running={scheduler.in_hand}>"
+        )
+
+
+def _count(name: str, value: object, least: int = 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    return value
+
+
+def _seconds(name: str, value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not value >= 0:
+        raise ValueError(f"{name} must not be negative, not {value}")
+    return value

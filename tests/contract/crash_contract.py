@@ -1,0 +1,209 @@
+"""Workers that die: what is lost, and what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+
+import pytest
+from support import tasks
+from support.bounds import wait_exit
+from support.gates import Gate, Log, Mailbox
+
+from contract.base import Context, occupy
+from offloop import StatusError, WorkerCrashed, WorkerError, WorkerStartError
+
+
+class CrashContract(Context):
+    """Contexts whose workers are processes."""
+
+    @pytest.mark.parametrize("code", [0, 7])
+    async def test_a_task_that_exits_its_process_is_a_crash(self, code: int) -> None:
+        async with self.pool(1) as pool:
+            pid = await pool.submit(os.getpid)
+            with pytest.raises(WorkerCrashed) as caught:
+                await pool.submit(tasks.exit_process, code)
+        assert (caught.value.pid, caught.value.exit_code, caught.value.signal) == (pid, code, None)
+        assert "exit_process" in str(caught.value.task)
+
+    @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGABRT"])
+    async def test_a_task_killed_by_a_signal_is_a_crash_that_names_it(self, name: str) -> None:
+        number = signal.Signals[name]
+        async with self.pool(1) as pool:
+            with pytest.raises(WorkerCrashed, match=name) as caught:
+                await pool.submit(tasks.signal_self, int(number))
+            assert (caught.value.exit_code, caught.value.signal) == (-number, name)
+            assert await pool.submit(tasks.echo, 1) == 1
+
+    async def test_a_segmentation_fault_leaves_its_stack(self) -> None:
+        async with self.pool(1) as pool:
+            with pytest.raises(WorkerCrashed, match="SIGSEGV") as caught:
+                await pool.submit(tasks.segfault)
+        assert caught.value.signal == "SIGSEGV"
+        assert "segfault" in (caught.value.stack or "")
+
+    async def test_the_last_words_on_stderr_are_in_the_report(self) -> None:
+        async with self.pool(1) as pool:
+            with pytest.raises(WorkerCrashed) as caught:
+                await pool.submit(tasks.speak_and_exit, "last words\n")
+        assert "last words" in caught.value.output
+        assert not caught.value.out_of_memory
+
+    async def test_a_crash_report_survives_pickling(self) -> None:
+        async with self.pool(1) as pool:
+            with pytest.raises(WorkerCrashed) as caught:
+                await pool.submit(tasks.exit_process, 7)
+        copy = pickle.loads(pickle.dumps(caught.value))
+        assert type(copy) is WorkerCrashed
+        assert (copy.args, copy.pid, copy.exit_code) == (caught.value.args, caught.value.pid, 7)
+
+    async def test_a_task_behind_a_crash_runs_elsewhere(self, gate: Gate) -> None:
+        async with self.pool(1) as pool:
+            crash = pool.submit(tasks.gate_then_exit, gate.path, 1)
+            (first,) = await gate.arrived()
+            behind = [pool.submit(tasks.identity) for _ in range(5)]
+            gate.open()
+            with pytest.raises(WorkerCrashed):
+                await crash
+            identities = set(await asyncio.gather(*behind))
+        assert len(identities) == 1
+        assert first not in identities
+
+    async def test_a_crash_leaves_tasks_running_on_other_workers_alone(self, gate: Gate) -> None:
+        async with self.pool(2) as pool:
+            (held,) = await occupy(pool, gate)
+            with pytest.raises(WorkerCrashed):
+                await pool.submit(tasks.exit_process, 1)
+            gate.open()
+            assert await held == 0
+
+    async def test_tasks_that_keep_crashing_never_take_the_pool_with_them(self) -> None:
+        async with self.pool(2) as pool:
+            mixed = [
+                pool.submit(tasks.exit_process, 1) if n % 2 else pool.submit(tasks.echo, n) for n in range(12)
+            ]
+            outcomes = await asyncio.gather(*mixed, return_exceptions=True)
+            assert await pool.submit(tasks.echo, "alive") == "alive"
+        assert [type(outcome) for outcome in outcomes] == [int, WorkerCrashed] * 6
+
+    async def test_a_crashing_task_runs_once(self, log: Log) -> None:
+        async with self.pool(2) as pool:
+            with pytest.raises(WorkerCrashed):
+                await pool.submit(tasks.log_and_crash, log.path)
+        assert log.lines() == ["ran"]
+
+    async def test_retries_run_a_crashed_task_again(self, log: Log) -> None:
+        async with self.pool(1) as pool:
+            assert await pool.options(retries=1).submit(tasks.crash_at_first, log.path) == 2
+        assert log.lines() == ["1", "2"]
+
+    async def test_retries_are_bounded(self, log: Log) -> None:
+        async with self.pool(1) as pool:
+            with pytest.raises(WorkerCrashed):
+                await pool.options(retries=2).submit(tasks.log_and_crash, log.path)
+            assert await pool.submit(tasks.echo, 1) == 1
+        assert log.lines() == ["ran"] * 3
+
+    async def test_a_worker_killed_while_idle_goes_unnoticed(self) -> None:
+        async with self.pool(1) as pool:
+            pid = await pool.submit(os.getpid)
+            os.kill(pid, signal.SIGKILL)
+            assert await asyncio.to_thread(wait_exit, pid, 20)
+            assert await pool.submit(os.getpid) != pid
+
+    async def test_a_task_that_races_with_the_death_of_an_idle_worker_runs_elsewhere(self) -> None:
+        async with self.pool(1) as pool:
+            pid = await pool.submit(os.getpid)
+            os.kill(pid, signal.SIGKILL)
+            assert await pool.submit(os.getpid) != pid
+
+    async def test_a_worker_of_its_own_ends_with_its_crash(self, gate: Gate) -> None:
+        worker = self.worker()
+        crash = worker.submit(tasks.gate_then_exit, gate.path, 7)
+        await gate.arrived()
+        behind = worker.submit(tasks.echo, 1)
+        gate.open()
+        with pytest.raises(WorkerCrashed):
+            await crash
+        with pytest.raises(WorkerError):
+            await behind
+        assert not worker.is_running()
+        with pytest.raises(StatusError):
+            worker.submit(tasks.echo, 1)
+        assert await worker.shutdown() == 7
+
+    async def test_a_killed_worker_gives_the_signal_as_its_code(self, gate: Gate) -> None:
+        worker = self.worker()
+        (held,) = await occupy(worker, gate)
+        worker.kill()
+        await asyncio.wait([held])
+        held.exception()
+        assert await worker.shutdown() == -signal.SIGKILL
+
+    async def test_the_environment_dies_with_a_crashed_worker(self) -> None:
+        async with self.pool(1) as pool:
+            await pool.enqueue(tasks.Remember("key", "value"))
+            with pytest.raises(WorkerCrashed):
+                await pool.submit(tasks.exit_process, 1)
+            assert await pool.enqueue(tasks.Recall("key")) is None
+
+    async def test_an_argument_that_kills_the_worker_while_loading_fails_alone(self) -> None:
+        bomb = tasks.FailsOnLoad(os._exit, 3)
+        async with self.pool(1) as pool:
+            bad, good = pool.submit(tasks.echo, bomb), pool.submit(tasks.echo, "good")
+            with pytest.raises(WorkerCrashed):
+                await bad
+            assert await good == "good"
+
+    async def test_a_bootstrap_that_ends_its_process_is_a_start_error(self) -> None:
+        factory = self.make_factory(bootstrap=tasks.exiting_bootstrap)
+        async with self.pool(1, factory=factory) as pool:
+            with pytest.raises(WorkerStartError):
+                await pool.submit(tasks.echo, 1)
+
+    async def test_a_task_may_fork(self) -> None:
+        async with self.worker() as worker:
+            before = await worker.submit(os.getpid)
+            assert await worker.submit(tasks.fork_once) == 5
+            assert await worker.submit(os.getpid) == before
+
+    async def test_cancel_interrupts_a_blocking_call(self, gate: Gate, mailbox: Mailbox) -> None:
+        async with self.pool(1, cancel_grace=10) as pool:
+            execution = pool.submit(tasks.gate_and_tell, gate.path, mailbox.path)
+            (before,) = await gate.arrived()
+            execution.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await execution
+            assert await mailbox.next() == "TaskCancelled"
+            assert await pool.submit(tasks.identity) == before
+
+    async def test_a_task_that_ignores_its_cancellation_has_its_worker_replaced(self, gate: Gate) -> None:
+        async with self.pool(1, cancel_grace=0.1) as pool:
+            stubborn = pool.submit(tasks.ignore_cancellation, gate.path)
+            (before,) = await gate.arrived()
+            behind = pool.submit(os.getpid)
+            stubborn.cancel()
+            assert await behind != before
+            assert stubborn.cancelled()
+            assert wait_exit(before, 20)
+
+    async def test_kill_of_a_pool_ends_its_busy_processes(self, gate: Gate) -> None:
+        pool = self.pool(2)
+        held = [pool.submit(tasks.pass_gate, gate.path) for _ in range(2)]
+        pids = await gate.arrived(2)
+        pool.kill()
+        await asyncio.gather(*held, return_exceptions=True)
+        await pool.shutdown()
+        assert all(wait_exit(pid, 20) for pid in pids)
+
+    async def test_a_key_moves_to_another_worker_when_its_own_has_died(self) -> None:
+        async with self.pool(2) as pool:
+            keyed = pool.options(key="a")
+            first = await keyed.submit(os.getpid)
+            with pytest.raises(WorkerCrashed):
+                await keyed.submit(tasks.exit_process, 1)
+            second = await keyed.submit(os.getpid)
+            assert second != first
+            assert await keyed.submit(os.getpid) == second

@@ -1,0 +1,144 @@
+"""Leases: one worker of a pool for several tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+from support import tasks
+from support.bounds import fail_after
+from support.gates import Gate
+
+from contract.base import Context, occupy
+from offloop import StatusError, Worker, WorkerKilled
+
+
+class LeaseContract(Context):
+    """What ``get_worker()`` gives."""
+
+    async def test_a_lease_runs_all_its_tasks_on_one_environment(self) -> None:
+        async with self.pool(3) as pool:
+            lease = pool.get_worker()
+            assert isinstance(lease, Worker)
+            assert lease.is_running()
+            counts = await asyncio.gather(*(lease.enqueue(tasks.Count()) for _ in range(5)))
+            assert counts == [1, 2, 3, 4, 5]
+            lease.release()
+
+    async def test_two_leases_are_two_workers(self) -> None:
+        async with self.pool(2) as pool, pool.get_worker() as first, pool.get_worker() as second:
+            assert await first.submit(tasks.identity) != await second.submit(tasks.identity)
+
+    async def test_leaving_async_with_gives_the_worker_back_alive(self) -> None:
+        async with self.pool(1) as pool:
+            async with pool.get_worker() as lease:
+                before = await lease.submit(tasks.identity)
+            assert not lease.is_running()
+            assert await pool.submit(tasks.identity) == before
+
+    async def test_a_released_lease_refuses_tasks(self) -> None:
+        async with self.pool(1) as pool:
+            lease = pool.get_worker()
+            await lease.submit(tasks.echo, 1)
+            lease.release()
+            lease.release()
+            with pytest.raises(StatusError):
+                lease.submit(tasks.echo, 1)
+            assert await pool.submit(tasks.echo, 1) == 1
+
+    async def test_a_lease_that_is_garbage_collected_is_released(self) -> None:
+        async with self.pool(2) as pool:
+            lease = pool.get_worker()
+            first = await lease.submit(tasks.identity)
+            async with pool.get_worker() as other:
+                second = await other.submit(tasks.identity)
+                del lease
+                gc.collect()
+                async with pool.get_worker() as again:
+                    assert await again.submit(tasks.identity) == first
+                assert second != first
+
+    async def test_the_pool_spares_a_leased_worker_while_others_are_free(self) -> None:
+        async with self.pool(2) as pool, pool.get_worker() as lease:
+            leased = await lease.submit(tasks.identity)
+            others = {await pool.submit(tasks.identity) for _ in range(5)}
+            assert leased not in others
+
+    async def test_the_pool_uses_a_leased_worker_when_it_has_no_other(self) -> None:
+        async with self.pool(1) as pool, pool.get_worker() as lease:
+            leased = await lease.submit(tasks.identity)
+            async with fail_after(20):
+                assert await pool.submit(tasks.identity) == leased
+
+    async def test_a_lease_keeps_the_order_of_its_tasks(self, gate: Gate) -> None:
+        async with self.pool(2) as pool, pool.get_worker() as lease:
+            (held,) = await occupy(lease, gate)
+            assert not lease.is_idle()
+            counts = [lease.enqueue(tasks.Count()) for _ in range(3)]
+            gate.open()
+            await held
+            assert await asyncio.gather(*counts) == [1, 2, 3]
+            assert lease.is_idle()
+
+    async def test_shutdown_of_a_lease_ends_its_worker_and_the_pool_replaces_it(self) -> None:
+        async with self.pool(1) as pool:
+            lease = pool.get_worker()
+            await lease.enqueue(tasks.Remember("key", "value"))
+            last = lease.enqueue(tasks.Recall("key"))
+            assert await lease.shutdown() == 0
+            assert await last == "value"
+            assert not lease.is_running()
+            with pytest.raises(StatusError):
+                lease.submit(tasks.echo, 1)
+            assert await pool.enqueue(tasks.Recall("key")) is None
+
+    async def test_kill_of_a_lease_ends_its_worker_and_the_pool_replaces_it(self, gate: Gate) -> None:
+        async with self.pool(1) as pool:
+            lease = pool.get_worker()
+            await lease.enqueue(tasks.Remember("key", "value"))
+            held = await occupy(lease, gate)
+            lease.kill()
+            assert not lease.is_running()
+            with pytest.raises(WorkerKilled):
+                await held[0]
+            assert await pool.enqueue(tasks.Recall("key")) is None
+            assert isinstance(await lease.shutdown(), int)
+
+    async def test_killing_a_lease_loses_no_task_of_the_pool(self, gate: Gate) -> None:
+        async with self.pool(1) as pool:
+            lease = pool.get_worker()
+            (held,) = await occupy(lease, gate)
+            of_the_pool = [pool.submit(tasks.echo, number) for number in range(5)]
+            leased = lease.submit(tasks.echo, "leased")
+            lease.kill()
+            for execution in (held, leased):
+                with pytest.raises(WorkerKilled):
+                    await execution
+            assert await asyncio.gather(*of_the_pool) == [0, 1, 2, 3, 4]
+
+    async def test_shutdown_of_the_pool_ends_its_leases(self) -> None:
+        pool = self.pool(1)
+        lease = pool.get_worker()
+        execution = lease.submit(tasks.echo, 1)
+        assert await pool.shutdown() == 0
+        assert await execution == 1
+        assert not lease.is_running()
+        with pytest.raises(StatusError):
+            lease.submit(tasks.echo, 1)
+
+    async def test_kill_of_the_pool_ends_its_leases(self, gate: Gate) -> None:
+        pool = self.pool(1)
+        lease = pool.get_worker()
+        (held,) = await occupy(lease, gate)
+        pool.kill()
+        with pytest.raises(WorkerKilled):
+            await held
+        assert not lease.is_running()
+        await pool.shutdown()
+
+    async def test_a_lease_of_a_pool_that_was_shut_down_is_refused(self) -> None:
+        pool = self.pool(1)
+        await pool.shutdown()
+        with pytest.raises(StatusError):
+            pool.get_worker()

@@ -1,0 +1,95 @@
+"""The module-level functions, and the pool behind them that ends with its event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from support import tasks
+from support.bounds import LoopRunner, wait_exit
+from support.gates import Gate
+from support.scripts import run_script
+
+import offloop
+
+
+async def test_the_module_level_functions_use_one_global_pool() -> None:
+    assert await offloop.submit(tasks.add, 1, right=2) == 3
+    assert await offloop.enqueue(tasks.Echo("task")) == "task"
+    assert await offloop.map(tasks.echo, range(10)) == list(range(10))
+    assert [item async for item in offloop.stream(tasks.count_to, 3)] == [0, 1, 2]
+    async with offloop.get_worker() as lease:
+        assert await lease.submit(os.getpid) != os.getpid()
+    assert isinstance(offloop.pool(), offloop.WorkerPool)
+    assert offloop.pool() is offloop.pool()
+    assert offloop.pool().worker_count >= 1
+
+
+async def test_to_process_runs_a_function_elsewhere() -> None:
+    assert await offloop.to_process(os.getpid) != os.getpid()
+    assert await offloop.to_process(tasks.keywords, fn=1, timeout=2) == {"fn": 1, "timeout": 2}
+    with pytest.raises(ValueError, match="broken"):
+        await offloop.to_process(tasks.fail, ValueError("broken"))
+
+
+async def test_to_process_can_be_cancelled(gate: Gate) -> None:
+    running = asyncio.ensure_future(offloop.to_process(tasks.pass_gate, gate.path))
+    await gate.arrived()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_a_pool_can_be_made_the_global_one() -> None:
+    async with offloop.WorkerPool(1, factory="thread") as mine:
+        offloop.pool(mine)
+        assert offloop.pool() is mine
+        assert await offloop.submit(os.getpid) == os.getpid()
+
+
+async def test_create_worker_makes_a_worker_of_its_own() -> None:
+    async with offloop.create_worker() as worker:
+        assert await worker.submit(tasks.echo, 1) == 1
+
+
+async def test_the_factory_can_be_set() -> None:
+    mine = offloop.ThreadWorkerFactory()
+    offloop.factory(mine)
+    assert offloop.factory() is mine
+    async with offloop.create_worker() as worker:
+        assert await worker.submit(os.getpid) == os.getpid()
+
+
+def test_the_global_pool_ends_with_its_loop(run_loop: LoopRunner) -> None:
+    async def main() -> tuple[offloop.WorkerPool, int]:
+        return offloop.pool(), await offloop.submit(os.getpid)
+
+    first, pid = run_loop(main())
+    assert wait_exit(pid, 20)
+    assert not first.is_running()
+    second, other_pid = run_loop(main())
+    assert second is not first
+    assert wait_exit(other_pid, 20)
+
+
+def test_without_a_loop_the_module_level_functions_name_the_executor() -> None:
+    with pytest.raises(RuntimeError, match=r"offloop\.Executor"):
+        offloop.submit(tasks.echo, 1)
+
+
+def test_a_program_that_uses_the_global_pool_leaves_nothing(tmp_path: Path) -> None:
+    program = """
+        import asyncio, os, offloop
+
+        async def main():
+            print(*set(await offloop.map(lambda _: os.getpid(), range(100), chunksize=1)))
+
+        asyncio.run(main())
+    """
+    done = run_script(program, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    pids = [int(word) for word in done.stdout.split()]
+    assert pids
+    assert all(wait_exit(pid, 20) for pid in pids)

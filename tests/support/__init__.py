@@ -1,0 +1,1 @@
+"""Helpers of the test suite: tasks, gates, bounds, leak snapshots, scripts."""

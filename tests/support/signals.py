@@ -1,0 +1,79 @@
+"""The workers' side of `support.gates`: how a running task talks to the test, and waits for it.
+
+Workers import this module, so it stays as light as `offloop` itself.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+
+def tell(path: str, text: object) -> None:
+    """Post one line to the test's `Mailbox`; fails, rather than waits, if the test is gone."""
+    fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        os.write(fd, f"{text}\n".encode())
+    finally:
+        os.close(fd)
+
+
+class Tell:
+    """A callback (such as ``on_delete``) that posts what it is called with."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __call__(self, value: object) -> None:
+        tell(self.path, value)
+
+
+def append_line(path: str, text: object) -> None:
+    """Leave a trace that survives the worker."""
+    with open(path, "a") as file:
+        file.write(f"{text}\n")
+
+
+def pass_gate(path: str, value: Any = None) -> Any:
+    """Arrive at a `Gate`, block until it lets this task through, and return the value."""
+    tell(f"{path}.arrivals", identity())
+    fd = _token_descriptor(path)
+    try:
+        os.set_blocking(fd, True)
+        os.read(fd, 1)
+    finally:
+        os.close(fd)
+    return value
+
+
+async def apass_gate(path: str, value: Any = None) -> Any:
+    """`pass_gate` for async tasks: it waits without blocking the worker's event loop."""
+    import asyncio
+
+    tell(f"{path}.arrivals", identity())
+    fd, loop, ready = _token_descriptor(path), asyncio.get_running_loop(), asyncio.Event()
+    try:
+        while True:
+            loop.add_reader(fd, ready.set)
+            try:
+                await ready.wait()
+            finally:
+                loop.remove_reader(fd)
+            ready.clear()
+            try:
+                os.read(fd, 1)
+            except BlockingIOError:  # another task took the token first
+                continue
+            return value
+    finally:
+        os.close(fd)
+
+
+def _token_descriptor(path: str) -> int:
+    return os.open(f"{path}.tokens", os.O_RDONLY | os.O_NONBLOCK)
+
+
+def identity() -> int:
+    """A number that tells workers apart, in every context."""
+    return threading.get_native_id()

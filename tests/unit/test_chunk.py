@@ -1,0 +1,192 @@
+"""What runs in a worker for a map: one function over a chunk of items."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from offloop.child.chunk import Failures, run_chunk, run_star_chunk
+from offloop.errors import TaskCancelled, TaskFailed
+from offloop.task import provider
+
+
+def raise_it(item: Any) -> Any:
+    if isinstance(item, BaseException):
+        raise item
+    return item
+
+
+def test_values_come_in_order() -> None:
+    seconds, values, failures = run_chunk(abs, [-1, 2, -3])
+    assert (values, failures) == ([1, 2, 3], None)
+    assert seconds >= 0
+
+
+def test_rows_are_passed_as_several_arguments() -> None:
+    assert run_star_chunk(pow, [(2, 3), (3, 2)])[1] == [8, 9]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_item_that_fails_fails_alone(place: int) -> None:
+    items: list[Any] = ["a", "b", "c"]
+    items[place] = OSError("no")
+    _, values, failures = run_chunk(raise_it, items)
+    assert values == [None if item is items[place] else item for item in items]
+    assert failures.errors == {place: items[place]}
+
+
+def test_each_item_runs_once_although_others_fail() -> None:
+    calls: list[int] = []
+
+    def note(item: int) -> None:
+        calls.append(item)
+        if item % 3 == 0:
+            raise ValueError(item)
+        if item % 3 == 1:
+            raise StopIteration(item)
+
+    _, _, failures = run_chunk(note, list(range(9)))
+    assert calls == list(range(9))
+    assert sorted(failures.errors) == [0, 1, 3, 4, 6, 7]
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration])
+def test_what_would_end_the_program_is_a_task_that_failed(kind: type[BaseException]) -> None:
+    _, values, failures = run_chunk(raise_it, [kind(), 1])
+    assert values == [None, 1]
+    assert isinstance(failures.errors[0], TaskFailed)
+    assert failures.errors[0].type_name == kind.__name__
+
+
+@pytest.mark.parametrize("cancellation", [TaskCancelled(), asyncio.CancelledError()])
+def test_cancellation_ends_the_chunk(cancellation: BaseException) -> None:
+    calls: list[int] = []
+
+    def cancel(item: int) -> None:
+        calls.append(item)
+        raise cancellation
+
+    with pytest.raises(type(cancellation)):
+        run_chunk(cancel, [1, 2])
+    assert calls == [1]
+
+
+def test_an_error_that_covers_up_a_cancellation_ends_the_chunk_too() -> None:
+    class Context:
+        def raise_if_cancelled(self) -> None:
+            raise TaskCancelled
+
+    calls: list[int] = []
+
+    def clean_up_badly(item: int) -> None:
+        calls.append(item)
+        try:
+            raise TaskCancelled
+        finally:
+            raise OSError("in finally")
+
+    token = provider.set(Context)  # type: ignore[arg-type]
+    try:
+        with pytest.raises(TaskCancelled):
+            run_chunk(clean_up_badly, [1, 2])
+    finally:
+        provider.reset(token)
+    assert calls == [1]
+
+
+def test_generators_become_lists() -> None:
+    def count(item: int) -> Iterator[int]:
+        if item < 0:
+            raise ValueError(item)
+        yield from range(item)
+
+    _, values, failures = run_chunk(count, [2, -1, 3])
+    assert values == [[0, 1], None, [0, 1, 2]]
+    assert list(failures.errors) == [1]
+
+
+async def test_coroutines_and_async_generators_are_awaited_one_after_the_other() -> None:
+    log: list[str] = []
+
+    async def invert(item: int) -> float:
+        log.append(f"begin {item}")
+        await asyncio.sleep(0)
+        log.append(f"end {item}")
+        return 1 / item
+
+    async def count(item: int) -> AsyncIterator[int]:
+        for number in range(item):
+            yield number
+
+    _, values, failures = await run_chunk(invert, [1, 0, 2])
+    assert values == [1, None, 0.5]
+    assert isinstance(failures.errors[1], ZeroDivisionError)
+    assert log == [f"{what} {item}" for item in (1, 0, 2) for what in ("begin", "end")]
+    assert (await run_chunk(count, [1, 2]))[1:] == ([[0], [0, 1]], None)
+
+
+async def test_a_function_may_return_an_awaitable_for_some_items_only() -> None:
+    async def later() -> str:
+        return "later"
+
+    _, values, _ = await run_chunk(lambda item: later() if item else "now", [0, 1, 0])
+    assert values == ["now", "later", "now"]
+
+
+async def test_cancelling_an_async_chunk_ends_it_and_leaves_nothing_unawaited() -> None:
+    begun: list[int] = []
+
+    async def wait(item: int) -> None:
+        begun.append(item)
+        await asyncio.Event().wait()
+
+    chunk = asyncio.ensure_future(run_chunk(wait, [1, 2, 3]))
+    await asyncio.sleep(0)
+    chunk.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await chunk
+    assert begun == [1]
+
+
+def test_failures_survive_pickling() -> None:
+    error = OSError(2, "No such file", "x.png")
+    error.add_note("a note")
+    back = pickle.loads(pickle.dumps(Failures({3: error})))
+    assert isinstance(back.errors[3], FileNotFoundError)
+    assert back.errors[3].args == error.args
+    assert back.errors[3].__notes__ == ["a note"]
+
+
+def test_a_failure_that_cannot_be_pickled_arrives_as_a_task_that_failed() -> None:
+    class Locked(Exception):
+        def __reduce__(self) -> Any:
+            raise TypeError("cannot pickle")
+
+    _, _, failures = run_chunk(raise_it, [Locked("shut"), OSError("other")])
+    back = pickle.loads(pickle.dumps(failures)).errors
+    assert isinstance(back[0], TaskFailed)
+    assert (back[0].type_name.rpartition(".")[2], back[0].message) == ("Locked", "shut")
+    assert isinstance(back[1], OSError)
+
+
+def test_it_loads_no_heavy_module() -> None:
+    code = (
+        "import sys, offloop.child.chunk; "
+        "heavy = {'asyncio', 'inspect', 'dataclasses', 'cloudpickle', 'logging', 'pickle', 'traceback'}; "
+        "print(heavy & set(sys.modules))"
+    )
+    path = ":".join(p for p in sys.path if p)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": path},
+    )
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,169 @@
+"""The sizes of chunks, under a simulated clock."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Iterator
+from itertools import islice, pairwise
+
+import pytest
+from hypothesis import given, strategies as st
+
+from offloop.scheduling.chunking import MOST_ITEMS, SLOW_ITEM, TARGET, Chunker
+
+
+def simulate(
+    chunker: Chunker, seconds: list[float], workers: int, overhead: float = 30e-6
+) -> tuple[list[list[float]], float]:
+    """The chunks of items' durations that ``workers`` run, and when the last one ends."""
+    items = iter(seconds)
+    chunks: list[list[float]] = []
+    running: list[tuple[float, int]] = []
+    now = 0.0
+
+    def send() -> None:
+        if chunk := list(islice(items, chunker.next_size())):
+            chunker.sent(len(chunk))
+            chunks.append(chunk)
+            heapq.heappush(running, (now + overhead + sum(chunk), len(chunks) - 1))
+
+    for _ in range(workers):
+        send()
+    while running:
+        now, number = heapq.heappop(running)
+        chunker.record(len(chunks[number]), sum(chunks[number]))
+        send()
+    return chunks, now
+
+
+def sizes(chunks: list[list[float]]) -> list[int]:
+    return [len(chunk) for chunk in chunks]
+
+
+def test_it_begins_with_single_items() -> None:
+    chunker = Chunker(4, length=10**6)
+    for _ in range(100):
+        assert chunker.next_size() == 1
+        chunker.sent(1)
+
+
+def test_tiny_items_soon_travel_by_the_thousand() -> None:
+    chunks, _ = simulate(Chunker(2, length=200_000), [1e-7] * 200_000, 2)
+    assert max(sizes(chunks)) == MOST_ITEMS
+    assert len(chunks) < 200
+
+
+def test_sizes_at_most_double() -> None:
+    chunks, _ = simulate(Chunker(1), [1e-7] * 50_000, 1)
+    seen = sizes(chunks)
+    assert all(after <= 2 * before for before, after in pairwise(seen))
+
+
+def test_small_items_fill_a_chunk_of_the_target_duration() -> None:
+    chunks, _ = simulate(Chunker(2), [50e-6] * 5000, 2)
+    assert all(sum(chunk) <= TARGET * 1.01 for chunk in chunks)
+    assert sum(chunks[len(chunks) // 2]) > TARGET / 2
+
+
+@pytest.mark.parametrize("seconds", [SLOW_ITEM, 0.02, 3.0])
+def test_slow_items_go_alone(seconds: float) -> None:
+    chunks, _ = simulate(Chunker(2, length=100), [seconds] * 100, 2)
+    assert set(sizes(chunks)) == {1}
+
+
+def test_growing_durations_shrink_chunks() -> None:
+    seconds = [1e-6 * 1.002**i for i in range(5000)]  # up to 20 ms
+    chunks, _ = simulate(Chunker(1), seconds, 1)
+    assert max(sizes(chunks)) > 50
+    assert all(sum(chunk) < 4 * TARGET or len(chunk) == 1 for chunk in chunks)
+    assert sizes(chunks)[-100:] == [1] * 100
+
+
+def test_a_heavy_tail_makes_chunks_shrink_to_one_at_once() -> None:
+    chunker = Chunker(2)
+    for _ in range(20):
+        size = chunker.next_size()
+        chunker.sent(size)
+        chunker.record(size, size * 0.0002)
+    assert chunker.next_size() > 4
+    chunker.record(8, 0.1)
+    assert chunker.next_size() == 1
+
+
+def test_few_items_of_a_heavy_tail_share_a_chunk_with_a_slow_one() -> None:
+    rng = random.Random(1)
+    seconds = rng.choices([0.0002, 0.002, 0.1], [90, 9, 1], k=3000)
+    chunks, _ = simulate(Chunker(4, length=3000), seconds, 4)
+    company = sum(len(chunk) - 1 for chunk in chunks if max(chunk) == 0.1)
+    assert company < 60  # of 3,000
+
+
+def test_a_rare_hiccup_costs_little() -> None:
+    seconds = [1e-7] * 300_000
+    for place in range(20_000, 300_000, 60_000):
+        seconds[place] = 0.03
+    chunks, ended = simulate(Chunker(2), seconds, 2)
+    assert max(sizes(chunks)[-100:]) == MOST_ITEMS
+    assert ended < 1.5 * sum(seconds)
+
+
+def test_growth_resumes_after_a_slow_start() -> None:
+    chunks, _ = simulate(Chunker(1), [0.5] + [1e-6] * 20_000, 1)
+    assert max(sizes(chunks)) > 1000
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8, 64])
+@pytest.mark.parametrize("seconds", [1e-7, 1e-5, 2e-4])
+def test_workers_finish_together(workers: int, seconds: float) -> None:
+    count = 20_000
+    chunks, ended = simulate(Chunker(workers, length=count), [seconds] * count, workers, overhead=0.0)
+    ideal = seconds * count / workers
+    assert ended <= ideal * 1.05 + 2 * 100e-6
+    assert sum(sizes(chunks)) == count
+
+
+def test_a_chunk_holds_at_most_a_fair_share_of_what_is_left() -> None:
+    chunks, _ = simulate(Chunker(4, length=400), [1e-4] * 400, 4)
+    left = 400
+    for chunk in chunks:
+        assert len(chunk) <= max(1, -(-left // 8))
+        left -= len(chunk)
+
+
+def test_costly_pulling_keeps_chunks_small() -> None:
+    chunker = Chunker(2)
+    for _ in range(100):
+        size = chunker.next_size()
+        chunker.sent(size, size * 100e-6)
+        chunker.record(size, size * 1e-7)
+    assert chunker.next_size() <= 10
+
+
+def test_a_fixed_size_stays_within_the_limit() -> None:
+    assert Chunker(2, chunksize=5000, limit=10_000).next_size() == 5000
+    assert Chunker(2, chunksize=5000, limit=100).next_size() == 100
+
+
+def durations() -> Iterator[st.SearchStrategy[float]]:
+    yield st.floats(0, 10)
+    yield st.sampled_from([0.0, 1e-9, 1e-6, 1e-3, 0.1])
+
+
+@given(
+    events=st.lists(st.tuples(st.one_of(*durations()), st.floats(0, 0.01)), max_size=60),
+    length=st.none() | st.integers(0, 5000),
+    workers=st.integers(1, 100),
+    limit=st.integers(1, 5000),
+)
+def test_a_size_is_always_within_its_bounds(
+    events: list[tuple[float, float]], length: int | None, workers: int, limit: int
+) -> None:
+    chunker = Chunker(workers, length=length, limit=limit)
+    for per_item, cost in events:
+        size = chunker.next_size()
+        assert 1 <= size <= min(limit, MOST_ITEMS)
+        chunker.sent(size, cost)
+        chunker.record(size, size * per_item)
+        if per_item >= SLOW_ITEM:
+            assert chunker.next_size() == 1

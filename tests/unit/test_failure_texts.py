@@ -1,0 +1,229 @@
+"""The traceback's text that an exception brings from its worker."""
+
+from __future__ import annotations
+
+import collections
+import pickle
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+from support.failures import (
+    chained,
+    cross,
+    encode,
+    explode,
+    explode_on_load,
+    failed,
+    printed,
+    raised,
+    with_attribute,
+)
+
+import offloop
+from offloop.environment import LocalEnvironment
+from offloop.task import CallableTask
+from offloop.wire.failure import decode_failure, encode_failure
+from offloop.wire.tracebacks import MAX_TEXT
+
+
+def test_the_text_reads_as_the_traceback_module_writes_it() -> None:
+    def divide(a: int, b: int) -> float:
+        return (a + 1) / b
+
+    try:
+        divide(1, 0)
+    except ZeroDivisionError as caught:
+        caught.add_note("while dividing")
+        error, expected = caught, traceback.format_exc()
+    assert cross(error).__cause__.text == expected
+    assert "^" in expected
+
+
+@pytest.mark.parametrize("code", ["lenn", "''.joim", "from json import lods", "(1", "1/0", "{}[3]"])
+def test_hints_and_syntax_errors_read_as_the_traceback_module_writes_them(code: str) -> None:
+    try:
+        exec(code, {})
+    except Exception as caught:
+        error, expected = caught, traceback.format_exc()
+    assert cross(error).__cause__.text == expected
+
+
+def test_offloops_own_frames_are_left_out() -> None:
+    try:
+        CallableTask(explode, ValueError("x")).run(LocalEnvironment())
+    except ValueError as caught:
+        error = caught
+    package = str(Path(offloop.__file__).parent)
+    assert package in printed(error)
+    text = cross(error).__cause__.text
+    assert package not in text
+    assert text.startswith("Traceback (most recent call last):\n")
+    assert "in test_offloops_own_frames" in text
+    assert "in explode" in text
+
+
+class Hostile(Exception):
+    def __init__(self, what: BaseException) -> None:
+        self.what = what
+
+    def __str__(self) -> str:
+        raise self.what
+
+    __repr__ = __str__
+
+    def __getattr__(self, name: str) -> Any:
+        raise self.what
+
+
+@pytest.mark.parametrize(
+    "what", [ValueError(), SystemExit(), RecursionError(), KeyboardInterrupt()], ids=repr
+)
+def test_a_hostile_exception_is_formatted_all_the_same(what: BaseException) -> None:
+    error = raised(Hostile(what))
+    back = cross(error)
+    assert type(back) is Hostile
+    assert "Hostile: <exception str() failed>" in back.__cause__.text
+    told = failed(decode_failure(encode(error), explode_on_load))
+    assert told.message == "<exception str() failed>"
+
+
+class Meta(type):
+    def __getattribute__(cls, name: str) -> Any:
+        if name in {"__module__", "__qualname__", "__name__"}:
+            raise SystemExit("hostile class")
+        return super().__getattribute__(name)
+
+
+def test_a_hostile_class_is_contained() -> None:
+    error = raised(Meta("Odd", (Exception,), {})("x"))
+    assert "Odd" in failed(cross(error)).type_name
+
+
+class Overriding(Exception):
+    __cause__ = property(lambda self: explode(SystemExit()))  # type: ignore[assignment]
+    __context__ = __traceback__ = __dict__ = args = __cause__  # type: ignore[assignment]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise SystemExit
+
+
+def test_overridden_internals_are_gone_past() -> None:
+    back = decode_failure(encode_failure(raised(Overriding("x")), pickle.dumps, pickle.loads), pickle.loads)
+    assert type(back) is Overriding
+    assert BaseException.__cause__.__get__(back).text.endswith("Overriding: x\n")  # type: ignore[union-attr]
+
+
+class TextOfMine(str):
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        raise SystemExit
+
+
+class OddText(Exception):
+    def __str__(self) -> str:
+        return TextOfMine("odd")
+
+
+def test_a_failure_consists_of_plain_values_only() -> None:
+    error = raised(OddText())
+    error.add_note(TextOfMine("note"))
+    group = raised(ExceptionGroup("g", [error, with_attribute(KeyError(), lock=threading.Lock())]))  # type: ignore[list-item]
+    queue: collections.deque[Any] = collections.deque([encode(group)])
+    while queue:
+        value = queue.popleft()
+        assert type(value) in {tuple, str, bytes, int, bool, type(None)}
+        if type(value) is tuple:
+            queue.extend(value)
+
+
+def test_a_long_message_is_cut_in_the_texts_and_whole_in_the_exception() -> None:
+    error = raised(ValueError("a" + "x" * 3 * MAX_TEXT + "z"))
+    back = cross(error)
+    assert len(back.args[0]) == 3 * MAX_TEXT + 2
+    text = back.__cause__.text
+    assert MAX_TEXT < len(text) < 1.2 * MAX_TEXT
+    assert "characters left out" in text
+    assert text.endswith("xz\n")
+    assert len(failed(decode_failure(encode(error), explode_on_load)).traceback) < 1.2 * MAX_TEXT
+
+
+def ping(depth: int) -> None:
+    return pong(depth - 1) if depth else explode(ValueError("deep"))
+
+
+def pong(depth: int) -> None:
+    return ping(depth - 1) if depth else explode(ValueError("deep"))
+
+
+def single(depth: int) -> None:
+    return single(depth - 1) if depth else explode(ValueError("deep"))
+
+
+@pytest.mark.parametrize(("fn", "mark"), [(ping, "characters left out"), (single, "frames left out")])
+def test_a_deep_stack_is_cut_in_its_middle(fn: Callable[[int], None], mark: str) -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        fn(5_000)
+    except ValueError as caught:
+        error = caught
+    finally:
+        sys.setrecursionlimit(limit)
+    text = cross(error).__cause__.text
+    assert mark in text
+    assert "in test_a_deep_stack" in text
+    assert "in explode" in text
+    assert len(text) < 1.2 * MAX_TEXT
+
+
+def test_a_recursion_error_is_told_with_its_repeated_lines_folded() -> None:
+    def again() -> None:
+        again()
+
+    try:
+        again()
+    except RecursionError as caught:
+        error = caught
+    back = cross(error)
+    assert type(back) is RecursionError
+    assert "[Previous line repeated" in back.__cause__.text
+    assert len(back.__cause__.text) < 5_000
+
+
+def test_a_long_chain_behind_the_exception_is_not_formatted_with_it() -> None:
+    error: BaseException = with_attribute(ValueError("outer"), lock=threading.Lock())
+    error.__context__ = raised(KeyError("behind"))
+    assert "behind" not in cross(error).__cause__.text
+    assert "behind" in cross(error).traceback
+
+
+def test_the_texts_keep_no_frame_alive() -> None:
+    back = cross(chained(how="cause"))
+    seen: list[TracebackType | None] = []
+    error: BaseException | None = back
+    while error is not None:
+        seen.append(error.__traceback__)
+        error = error.__cause__
+    assert seen == [None] * 4
+
+
+def test_importing_and_encoding_stay_light() -> None:
+    script = """
+import sys
+import offloop.wire.failure as failure
+heavy = {"asyncio", "traceback", "inspect", "dataclasses", "logging", "cloudpickle", "concurrent.futures"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+import pickle
+failure.decode_failure(failure.encode_failure(ValueError(1), pickle.dumps, pickle.loads), pickle.loads)
+assert not heavy - {"traceback"} & set(sys.modules), heavy & set(sys.modules)
+"""
+    path = str(Path(offloop.__file__).parent.parent)
+    subprocess.run([sys.executable, "-S", "-c", script], check=True, env={"PYTHONPATH": path}, timeout=60)

@@ -1,0 +1,165 @@
+"""How a `Map` ends before its end: closing, cancelling, dropping it; and misuse."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from fakepool import AsyncSource, FakePool, collect, run_map, square, turns
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_closing_early_cancels_the_rest_and_closes_the_input(is_async: bool) -> None:
+    closed: list[bool] = []
+
+    def numbers() -> Iterator[int]:
+        try:
+            yield from itertools.count()
+        finally:
+            closed.append(True)
+
+    async def async_numbers() -> AsyncIterator[int]:
+        try:
+            for number in itertools.count():
+                yield number
+        finally:
+            await asyncio.sleep(0)
+            closed.append(True)
+
+    pool = FakePool(2, is_manual=True)
+    results = run_map(pool, square, async_numbers() if is_async else numbers())
+    first = asyncio.ensure_future(anext(results))
+    await turns()
+    pool.finish(0)
+    assert await first == 0
+    assert pool.outstanding
+    await results.aclose()
+    assert not pool.outstanding
+    assert closed == [True]
+    assert [x async for x in results] == []
+    await results.aclose()
+
+
+async def test_break_closes_the_map() -> None:
+    pool = FakePool(2, seconds=lambda item: float(item > 0))
+    async for _ in run_map(pool, square, itertools.count()):
+        break
+    pool.is_manual = True
+    gc.collect()
+    await turns()
+    assert pool.executions
+    assert not pool.outstanding
+
+
+async def test_a_dropped_map_is_closed() -> None:
+    pool = FakePool(2, seconds=lambda item: float(item > 0))
+    results = run_map(pool, square, itertools.count())
+    await anext(results)
+    pool.is_manual = True
+    del results
+    await turns()
+    assert not pool.outstanding
+
+
+@pytest.mark.parametrize("is_awaited", [True, False])
+async def test_cancelling_the_consumer_cancels_the_rest(is_awaited: bool) -> None:
+    async def consume() -> None:
+        results = run_map(pool, square, source)
+        if is_awaited:
+            await results
+        else:
+            async for _ in results:
+                pass
+
+    pool, source = FakePool(2, is_manual=True), AsyncSource()
+    source.queue.put_nowait(1)
+    consumer = asyncio.ensure_future(consume())
+    await turns()
+    assert pool.outstanding == [0]
+    consumer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await consumer
+    assert not pool.outstanding
+    assert source.is_closed
+
+
+async def test_closing_wakes_a_waiting_consumer() -> None:
+    results = run_map(FakePool(is_manual=True), square, range(3))
+    consumer = asyncio.ensure_future(anext(results))
+    await turns()
+    await results.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await consumer
+
+
+async def test_a_second_consumer_is_an_error_and_no_deadlock() -> None:
+    results = run_map(FakePool(is_manual=True), square, range(3))
+    first = asyncio.ensure_future(collect(results))
+    await turns()
+    with pytest.raises(RuntimeError, match="one consumer"):
+        await anext(results)
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_what_an_input_raises_while_it_is_closed_is_raised() -> None:
+    def stubborn() -> Iterator[int]:
+        try:
+            yield from itertools.count()
+        finally:
+            raise OSError("still busy")
+
+    pool = FakePool(2, is_manual=True)
+    results = run_map(pool, square, stubborn(), buffersize=2)
+    first = asyncio.ensure_future(anext(results))
+    await turns()
+    pool.finish(0)
+    await first
+    with pytest.raises(OSError, match="still busy"):
+        await results.aclose()
+    await results.aclose()
+
+
+async def test_leaving_a_block_closes_the_map() -> None:
+    pool = FakePool(2, seconds=lambda item: float(item > 0))
+    async with run_map(pool, square, itertools.count()) as results:
+        await anext(results)
+    assert not pool.outstanding
+
+
+async def test_the_rest_of_a_begun_map_can_be_awaited_once() -> None:
+    results = run_map(FakePool(), square, range(100))
+    assert await anext(results) == 0
+    assert await results == [x * x for x in range(1, 100)]
+    with pytest.raises(RuntimeError, match="only once"):
+        await results
+
+
+def test_another_event_loop_is_a_clear_error(run_loop: Any) -> None:
+    pool = FakePool(is_manual=True)
+    results = run_map(pool, square, range(3), buffersize=1)
+
+    async def begin() -> None:
+        first = asyncio.ensure_future(anext(results))
+        await turns()
+        pool.finish(0)
+        assert await first == 0
+        results._items = None  # the loop would close it at its end
+
+    kept = results._run
+    run_loop(begin())
+    with pytest.raises(RuntimeError, match=r"offloop\.Executor"):
+        run_loop(kept.next_values())
+
+
+async def test_its_repr_shows_state_and_counts() -> None:
+    results = run_map(FakePool(), square, range(3), buffersize=1)
+    assert repr(results) == "<Map square not started ordered delivered=0 in_flight=0>"
+    await anext(results)
+    assert repr(results).startswith("<Map square running ordered delivered=1 of 3 in_flight=")
+    await results
+    assert repr(results) == "<Map square finished ordered delivered=3 of 3 in_flight=0>"
