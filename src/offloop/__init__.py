@@ -26,7 +26,6 @@ if TYPE_CHECKING:
         get_worker as get_worker,
         map as map,
         pool as pool,
-        stream as stream,
         submit as submit,
         to_process as to_process,
     )
@@ -70,7 +69,7 @@ _HOME = {
     "workerpool": "WorkerPool",
     "lease": "LeasedWorker",
     "contexts": "WorkerFactory ProcessWorkerFactory ThreadWorkerFactory",
-    "defaults": "pool enqueue submit map stream get_worker factory create_worker to_process",
+    "defaults": "pool enqueue submit map get_worker factory create_worker to_process",
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names.split()}
 
@@ -78,15 +77,17 @@ __version__ = "0.1.0"
 __all__ = ["__version__", *sorted(_MODULE)]
 
 
-def __getattr__(name: str) -> object:
-    module = _MODULE.get(name)
-    if module is None:
-        raise AttributeError(f"module 'offloop' has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # else a type checker would take any name for one that exists
 
-    value: object = getattr(import_module(f"offloop.{module}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        module = _MODULE.get(name)
+        if module is None:
+            raise AttributeError(f"module 'offloop' has no attribute {name!r}")
+        from importlib import import_module
+
+        value: object = getattr(import_module(f"offloop.{module}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -35,7 +35,7 @@ def pool(new: WorkerPool | None = None, /) -> WorkerPool:
     Raises:
         RuntimeError: no event loop is running here.
     """
-    loop = asyncio.get_running_loop()
+    loop = _running_loop()
     current = new if new is not None else _pools.get(loop)
     if current is None or (new is None and not current.is_running()):
         current = WorkerPool(factory=factory())
@@ -43,6 +43,16 @@ def pool(new: WorkerPool | None = None, /) -> WorkerPool:
         _pools[loop] = current
         _end_with_loop(loop, current)
     return current
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "no event loop is running here: these functions are for async code; "
+            "from synchronous code use offloop.Executor"
+        ) from None
 
 
 def _end_with_loop(loop: asyncio.AbstractEventLoop, current: WorkerPool) -> None:
@@ -69,7 +79,7 @@ def factory(new: WorkerFactory | str | None = None, /) -> WorkerFactory:
     Args:
         new: a factory, or a context's name, to be the global one from now on.
     """
-    loop = asyncio.get_running_loop()
+    loop = _running_loop()
     if new is not None:
         _factories[loop] = resolve_factory(new)
     return _factories.get(loop) or _factories.setdefault(loop, resolve_factory("process"))

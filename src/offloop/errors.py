@@ -127,4 +127,4 @@ class RemoteTraceback(Exception):
 
 
 class TaskCancelled(BaseException):
-    """Raised inside a running synchronous task that is being cancelled, so that its ``finally`` blocks run."""
+    """Raised inside a running synchronous task that is cancelled, so that its ``finally`` blocks run."""

@@ -8,11 +8,11 @@ from signal import Signals
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from offloop.errors import TaskTimeout, WorkerCrashed, WorkerError, WorkerKilled, WorkerStartError
+from offloop.errors import SerializationError, TaskTimeout, WorkerCrashed, WorkerError, WorkerKilled
 from offloop.execution import Execution
 from offloop.link import Context, Exit, Link
 from offloop.scheduling.state import WorkerState
-from offloop.task import describe
+from offloop.task import CallableTask, describe
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher
@@ -73,6 +73,12 @@ class WorkerHandle:
         execution = self._take(id, start, end)
         if execution is not None:
             self._fail(execution, error)
+
+    def link_unloadable(self, id: int, error: BaseException, start: float, end: float) -> None:
+        """A task could not be loaded in the worker."""
+        execution = self._take(id, start, end)
+        if execution is not None:
+            self._fail(execution, unloadable_task(execution.task, error))
 
     def link_cancelled(self, id: int, start: float, end: float) -> None:
         """A running task ended by our request."""
@@ -170,7 +176,9 @@ class WorkerHandle:
             exit_code=code,
             signal=name,
             task=describe(execution.task) if execution is not None else None,
+            stack=exit.stack,
             peak_rss=exit.peak_rss,
+            output=exit.output,
         )
 
     # -- interrupting -----------------------------------------------------------
@@ -246,7 +254,14 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def start_error(problem: BaseException | None) -> WorkerStartError:
-    """The error for tasks that wait for workers which do not start."""
-    return problem if isinstance(problem, WorkerStartError) else WorkerStartError(str(problem))
+def unloadable_task(task: Any, error: BaseException) -> SerializationError:
+    """The error for a task that can't be loaded in a worker; it names the task."""
+    origin = getattr(task.fn if isinstance(task, CallableTask) else type(task), "__module__", None)
+    home = f" of module {origin}" if origin else ""
+    text = f"{describe(task)}{home} could not be loaded in the worker: {type(error).__name__}: {error}"
+    if isinstance(error, ImportError):
+        text += "; a worker imports it anew, with the sys.path of this process"
+    result = SerializationError(text)
+    result.__cause__ = error
+    return result
 

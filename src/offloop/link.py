@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from offloop.errors import RemoteTraceback, WorkerStartError
+
 if TYPE_CHECKING:
     from offloop.task import TaskLike
 
@@ -25,6 +27,8 @@ class Exit(NamedTuple):
         problem: why it could not start, or None; then it never took a task.
         peak_rss: its highest resident memory in bytes, or None.
         pid: its process id, or None.
+        stack: its Python stack at a fatal signal, or None.
+        output: the end of its stderr.
     """
 
     code: int | None
@@ -33,6 +37,17 @@ class Exit(NamedTuple):
     problem: BaseException | None = None
     peak_rss: int | None = None
     pid: int | None = None
+    stack: str | None = None
+    output: str = ""
+
+
+def not_started(cause: BaseException) -> WorkerStartError:
+    """The error for a worker whose setup or bootstrap raised ``cause``, as told by the worker."""
+    remote = cause.__cause__
+    text = remote.text if isinstance(remote, RemoteTraceback) else ""
+    problem = WorkerStartError(f"the worker could not start: {type(cause).__name__}: {cause}", text)
+    problem.__cause__ = cause
+    return problem
 
 
 class Sendable(Protocol):
@@ -41,6 +56,7 @@ class Sendable(Protocol):
     id: int
     task: TaskLike[Any]
     place: int
+    attempt: int
 
 
 class LinkOwner(Protocol):
@@ -54,6 +70,9 @@ class LinkOwner(Protocol):
 
     def link_failure(self, id: int, error: BaseException, start: float, end: float) -> None:
         """Task ``id`` failed with ``error``."""
+
+    def link_unloadable(self, id: int, error: BaseException, start: float, end: float) -> None:
+        """Task ``id`` could not be loaded in the worker, for this reason."""
 
     def link_cancelled(self, id: int, start: float, end: float) -> None:
         """Task ``id`` was cancelled while it ran, and has ended."""

@@ -91,8 +91,12 @@ def _describe(task: object) -> str:
     if type(task) is not CallableTask:
         return repr(task) if type(task).__repr__ is not object.__repr__ else type(task).__qualname__
     name = getattr(task.fn, "__qualname__", None) or repr(task.fn)
-    arguments = [repr(arg) for arg in task.args]
-    arguments += [f"{key}={value!r}" for key, value in task.kwargs.items()]
+    from reprlib import Repr  # an argument may be a list of a million
+
+    short = Repr()
+    short.maxstring = short.maxother = 60
+    arguments = [short.repr(arg) for arg in task.args]
+    arguments += [f"{key}={short.repr(value)}" for key, value in task.kwargs.items()]
     return f"{name}({', '.join(arguments)})"
 
 

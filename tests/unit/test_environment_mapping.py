@@ -90,6 +90,18 @@ class TestMapping:
         env.update([("b", None), ("c", 3)], d=4)
         assert env == {"a": 1, "c": 3, "d": 4}
 
+    def test_a_key_keeps_its_place_when_replaced_but_not_when_it_had_expired(
+        self, env: LocalEnvironment, clock: Clock
+    ) -> None:
+        env["a"] = 1
+        env.set("b", 1, ttl=5)
+        env["c"] = 1
+        env["a"] = 2
+        assert list(env) == ["a", "b", "c"]
+        clock.now += 5
+        env["b"] = 2
+        assert list(env) == ["a", "c", "b"]
+
     def test_entries_may_come_and_go_during_an_iteration(self, env: LocalEnvironment) -> None:
         env.update(a=1, b=2, c=3)
         seen = []

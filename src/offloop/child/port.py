@@ -21,6 +21,7 @@ from offloop.wire.frames import (
     PATH,
     RESULT,
     SETUP,
+    UNLOADABLE,
     FrameDecoder,
     Record,
     frame,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 16
 #: Results larger than this, in bytes, are sent in parts, their buffers uncopied.
 DIRECT = 1 << 14
+#: Results of these types can always be loaded.
+PLAIN = frozenset({bool, int, float, str, bytes, list, tuple, dict, set})
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 _NO_KEYWORDS: dict[str, Any] = {}
@@ -152,14 +155,24 @@ class SocketPort:
             return
         buffers: list[Any] = []
         pickled = self._encoder.encode(value, buffers.append)
+        name = b""
+        if type(value) not in PLAIN:
+            # Behind the pickle, which ends by itself: a result that can't be
+            # loaded is named by its type.
+            name = f"{type(value).__module__}.{type(value).__qualname__}".encode()
+            pickled += name
         if buffers:
-            self._write_buffers(id, pickled, [buffer.raw() for buffer in buffers], start, end)
+            self._write_buffers(id, pickled, [buffer.raw() for buffer in buffers], start, end, len(name))
         else:
-            self._write(RESULT, 0, id, pickled, start, end)
+            self._write(RESULT, 0, id, pickled, start, end, len(name))
 
     def failure(self, id: int, error: BaseException, start: float, end: float) -> None:
         """Report that a task failed."""
         self._write(FAILED, 0, id, self.encode_failure(error), start, end)
+
+    def unloadable(self, id: int, error: BaseException, start: float, end: float) -> None:
+        """Report that a task could not be loaded."""
+        self._write(UNLOADABLE, 0, id, self.encode_failure(error), start, end)
 
     def cancelled(self, id: int, start: float, end: float) -> None:
         """Report that a running task ended because it was cancelled."""
@@ -184,30 +197,32 @@ class SocketPort:
         self.ledger.times[at + 1] = start
         self._words[at] = id
 
-    def _write(self, kind: int, flags: int, id: int, payload: bytes, start: float, end: float) -> None:
+    def _write(
+        self, kind: int, flags: int, id: int, payload: bytes, start: float, end: float, ref: int = 0
+    ) -> None:
         size = HEADER_SIZE + len(payload)
         used = self._used
         if used + size > self.ledger.capacity:
             self.flush()
             used = 0
             if size > self.ledger.capacity:
-                self._send_parts([HEADER.pack(MAGIC, kind, flags, 0, id, len(payload), start, end), payload])
+                self._send_parts([HEADER.pack(MAGIC, kind, flags, ref, id, len(payload), start, end), payload])
                 return
         journal = self._journal
-        HEADER.pack_into(journal, used, MAGIC, kind, flags, 0, id, len(payload), start, end)
+        HEADER.pack_into(journal, used, MAGIC, kind, flags, ref, id, len(payload), start, end)
         if payload:
             journal[used + HEADER_SIZE : used + size] = payload
         self._used = self._words[LENGTH] = used + size
 
     def _write_buffers(
-        self, id: int, pickled: bytes, buffers: list[memoryview], start: float, end: float
+        self, id: int, pickled: bytes, buffers: list[memoryview], start: float, end: float, ref: int
     ) -> None:
         parts = layout_buffers(pickled, buffers)
         size = sum(len(part) for part in parts)
         if size <= DIRECT:
-            self._write(RESULT, BUFFERS, id, b"".join(parts), start, end)
+            self._write(RESULT, BUFFERS, id, b"".join(parts), start, end, ref)
         else:
-            self._send_parts([HEADER.pack(MAGIC, RESULT, BUFFERS, 0, id, size, start, end), *parts])
+            self._send_parts([HEADER.pack(MAGIC, RESULT, BUFFERS, ref, id, size, start, end), *parts])
 
     def flush(self) -> None:
         """Send what the journal holds, and empty it."""

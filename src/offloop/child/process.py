@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from offloop.child.control import ORPHANED, Control
+from offloop.child.lastwords import keep_last_words
 from offloop.child.port import SocketPort
 from offloop.child.runner import Runner
 from offloop.child.turns import Turns
@@ -23,8 +24,9 @@ def run_worker(data_fd: int, control_fd: int, ledger_fd: int, limit: int) -> int
     data.settimeout(None)
     control.settimeout(None)
     _let_go_of_forks(data, control)
-    port = SocketPort(data, Ledger(ledger_fd), limit)
-    os.close(ledger_fd)
+    ledger = Ledger(ledger_fd)
+    keep_last_words(ledger, ledger_fd)
+    port = SocketPort(data, ledger, limit)
     turns = Turns()
     Control(control, turns, limit).start()
     setup = port.receive_setup()

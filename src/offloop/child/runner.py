@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from time import monotonic
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from offloop.child.turns import Turns
 from offloop.errors import SerializationError, TaskCancelled
-from offloop.task import TaskContext, describe, provider
-from offloop.wire.frames import BYE, CALL, READY, RUN, STOP, Record
+from offloop.task import TaskContext, provider
+from offloop.wire.frames import ATTEMPT_SHIFT, BYE, CALL, READY, RUN, STOP, Record
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -49,6 +48,10 @@ class Port(Protocol):
         """Report a failure."""
         ...
 
+    def unloadable(self, id: int, error: BaseException, start: float, end: float) -> None:
+        """Report that a task could not be loaded."""
+        ...
+
     def cancelled(self, id: int, start: float, end: float) -> None:
         """Report that a task ended because it was cancelled."""
         ...
@@ -81,7 +84,7 @@ class RunningTask:
         self.environment: Environment = runner.environment
         self.worker_id = runner.number
         self.task_id = record[3]
-        self.attempt = record[1] >> 1 or 1
+        self.attempt = record[1] >> ATTEMPT_SHIFT
         self._turns = runner.turns
         self._place = place
 
@@ -237,10 +240,15 @@ class Runner:
                         value = list(value)
             finally:
                 turns.interruptible = 0
+            if turns.cancelled:
+                turns.settle()
             end = monotonic()
             self.report(id, value, start, end)
         except BaseException as error:
-            self.report_failure(record, error, start, loaded)
+            try:
+                self.report_failure(record, error, start, loaded)
+            except TaskCancelled as late:  # it came when the task had just failed, and comes once
+                self.report_failure(record, late, start, loaded)
         finally:
             # What the arguments' and the result's finalisers do happens here,
             # and is not blamed on the next task.
@@ -251,6 +259,8 @@ class Runner:
         """Report a result, or that it can't be pickled."""
         try:
             self.port.result(id, value, start, end)
+        except TaskCancelled:
+            raise
         except BaseException as error:
             self.port.failure(id, unpicklable_result(value, error), start, end)
 
@@ -258,10 +268,13 @@ class Runner:
         """Report what a task, or loading it, raised."""
         turns = self.turns
         turns.interruptible = 0
+        if turns.cancelled:
+            turns.settle()
         end = monotonic()
         if loaded is None:
-            error = unloadable_task(error)
-        elif turns.place in turns.cancelled and isinstance(error, TaskCancelled):
+            self.port.unloadable(record[3], error, start, end)
+            return
+        if turns.place in turns.cancelled and isinstance(error, TaskCancelled):
             turns.cancelled.discard(turns.place)
             self.port.cancelled(record[3], start, end)
             return
@@ -271,16 +284,6 @@ class Runner:
 def is_awaitable(value: Any) -> bool:
     """Whether a task's result is to be awaited, or exhausted asynchronously."""
     return isinstance(value, (CoroutineType, AsyncGeneratorType)) or hasattr(type(value), "__await__")
-
-
-def unloadable_task(error: BaseException) -> SerializationError:
-    """The error for a task that can't be loaded in the worker."""
-    text = f"the task could not be loaded in the worker: {type(error).__name__}: {safe_text(error)}"
-    if isinstance(error, ImportError):
-        text += f" (the worker's sys.path is {sys.path!r})"
-    result = SerializationError(text)
-    result.__cause__ = error
-    return result
 
 
 def unpicklable_result(value: Any, error: BaseException) -> SerializationError:
@@ -300,5 +303,3 @@ def safe_text(error: BaseException) -> str:
     except Exception:
         return "<no text>"
 
-
-__all__ = ["Port", "Runner", "RunningTask", "describe"]

@@ -37,6 +37,9 @@ class Turns:
         self.awaiting: dict[int, Callable[[], object]] = {}
         #: Places whose cancellation was requested while they ran.
         self.cancelled: set[int] = set()
+        #: Where there are no signals: how to raise in the runner's thread, and how to take that back.
+        self.interrupt_from_outside: Callable[[], object] | None = None
+        self.withdraw: Callable[[], object] | None = None
         #: The place that the signal handler may interrupt now, or 0.
         self.interruptible = 0
 
@@ -75,9 +78,16 @@ class Turns:
             if cancel is None and place != self.place:
                 return False
             self.cancelled.add(place)
+            if cancel is None and self.interrupt_from_outside is not None and self.interruptible == place:
+                self.interrupt_from_outside()
         if cancel is not None:
             cancel()
         return cancel is None
+
+    def settle(self) -> None:
+        """Runner's thread: the task has ended, so an interruption still on its way must not reach the next one."""
+        if self.withdraw is not None:
+            self.withdraw()
 
     def interrupt(self, *_: object) -> None:
         """Runner's thread, as a signal handler too: raise `TaskCancelled` in the task that is to be cancelled."""

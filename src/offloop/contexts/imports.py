@@ -162,7 +162,7 @@ def _import_lines(folder: str) -> list[str]:
     lines: list[str] = []
     for name in names:
         with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as file:
-            lines += [line for line in file if line.startswith(("import ", "import\t"))]
+            lines.extend(line for line in file if line.startswith(("import ", "import\t")))
     return lines
 
 

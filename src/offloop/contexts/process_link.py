@@ -16,7 +16,7 @@ from offloop.contexts.forks import close_in_forks
 from offloop.contexts.outbox import Outbox
 from offloop.contexts.sending import Sender
 from offloop.errors import SerializationError, WorkerStartError
-from offloop.link import Exit, Link, LinkOwner, Sendable
+from offloop.link import Exit, Link, LinkOwner, Sendable, not_started
 from offloop.shm.ledger import Ledger, create_file
 from offloop.wire.codec import ReplyDecoder
 from offloop.wire.definitions import Definitions
@@ -33,6 +33,7 @@ from offloop.wire.frames import (
     RESULT,
     RETURNED,
     STOP,
+    UNLOADABLE,
     FrameDecoder,
     ProtocolError,
     Record,
@@ -251,7 +252,7 @@ class ProcessLink(Link):
             self._deliver(monotonic() + BUDGET)
 
     def _handle(self, record: Record) -> None:
-        kind, flags, _, id, start, end, payload = record
+        kind, flags, ref, id, start, end, payload = record
         if kind == RESULT:
             if not payload:
                 self._owner.link_result(id, None, start, end)
@@ -259,20 +260,22 @@ class ProcessLink(Link):
             try:
                 value = self._decode(flags, payload)
             except BaseException as error:
-                self._owner.link_failure(id, unloadable_result(payload, error), start, end)
+                self._owner.link_failure(id, unloadable_result(flags, ref, payload, error), start, end)
                 if isinstance(error, KeyboardInterrupt):
                     raise
                 return
             self._owner.link_result(id, value, start, end)
         elif kind == FAILED:
             self._owner.link_failure(id, self._decode_failure(payload), start, end)
+        elif kind == UNLOADABLE:
+            self._owner.link_unloadable(id, self._decode_failure(payload), start, end)
         elif kind == CANCELLED:
             self._owner.link_cancelled(id, start, end)
         elif kind == READY:
             self._was_ready = True
             self._owner.link_ready()
         elif kind == REFUSED:
-            self._problem = self._refusal(payload)
+            self._problem = not_started(self._decode_failure(payload))
         elif kind == BYE:
             self._said_bye = True
             self._timer = self._loop.call_later(EXIT_GRACE, self._exit_overdue)
@@ -285,13 +288,6 @@ class ProcessLink(Link):
 
     def _decode_failure(self, payload: bytes | memoryview) -> BaseException:
         return decode_failure(pickle.loads(payload), self._decoder.decode)
-
-    def _refusal(self, payload: bytes | memoryview) -> BaseException:
-        cause = self._decode_failure(payload)
-        text = str(cause.__cause__.args[0]) if cause.__cause__ is not None and cause.__cause__.args else repr(cause)
-        problem = WorkerStartError(f"the worker could not start: {type(cause).__name__}: {cause}", text)
-        problem.__cause__ = cause
-        return problem
 
     def _control_readable(self) -> None:
         try:
@@ -317,7 +313,7 @@ class ProcessLink(Link):
         self._drain()
         try:
             for record in FrameDecoder(LIMIT).feed(self.ledger.unsent()):
-                if record[0] in (RESULT, FAILED, CANCELLED):
+                if record[0] in (RESULT, FAILED, UNLOADABLE, CANCELLED):
                     self._handle(record)
         except ProtocolError:
             self.kill()
@@ -369,12 +365,13 @@ class ProcessLink(Link):
             self._collect()
             started = [id for id, _ in self.ledger.running()]
         self._over = True
+        stack, output = self.ledger.stack(), self.ledger.last_words()
         self._release()
         code = os.waitstatus_to_exitcode(status) if status is not None else None
         if not self._was_ready and self._problem is None and not self._kill_asked:
             self._problem = WorkerStartError(f"worker {self.pid} ended while it was starting, with exit code {code}")
         clean = self._said_bye and code == 0
-        self._owner.link_exited(Exit(code, clean, started, self._problem, self._peak_rss, self.pid))
+        self._owner.link_exited(Exit(code, clean, started, self._problem, self._peak_rss, self.pid, stack, output))
 
     def _release(self) -> None:
         loop = self._loop
@@ -391,20 +388,13 @@ class ProcessLink(Link):
         self.ledger.close()
 
 
-def unloadable_result(payload: bytes | memoryview, error: BaseException) -> SerializationError:
-    """The error for a result that can't be loaded in the parent; it names the result's type where it can."""
-    import pickletools
-
-    names: list[str] = []
-    try:
-        for opcode, argument, _ in pickletools.genops(bytes(payload[:4096])):
-            if opcode.name in ("SHORT_BINUNICODE", "BINUNICODE"):
-                names.append(str(argument))
-            elif opcode.name == "STACK_GLOBAL":
-                break
-    except ValueError:
-        pass
-    name = f" of type {'.'.join(names[-2:])}" if len(names) >= 2 else ""
-    result = SerializationError(f"a result{name} could not be loaded: {type(error).__name__}: {error}")
+def unloadable_result(
+    flags: int, name_length: int, payload: bytes | memoryview, error: BaseException
+) -> SerializationError:
+    """The error for a result that can't be loaded in the parent; the result's type is named behind its pickle."""
+    pickled = split_buffers(payload)[0] if flags & BUFFERS else memoryview(payload)
+    name = bytes(pickled[len(pickled) - name_length :]).decode(errors="replace")
+    of = f" of type {name}" if name else ""
+    result = SerializationError(f"a result{of} could not be loaded: {type(error).__name__}: {error}")
     result.__cause__ = error if isinstance(error, Exception) else None
     return result

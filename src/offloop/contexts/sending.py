@@ -13,6 +13,7 @@ from offloop.task import CallableTask, describe
 from offloop.wire.codec import Encoder
 from offloop.wire.definitions import Definitions
 from offloop.wire.frames import (
+    ATTEMPT_SHIFT,
     BUFFERS,
     CALL,
     DEFINE,
@@ -75,15 +76,16 @@ class Sender:
                 pickled = self._encoder.encode(task, buffers.append)
         else:
             pickled = self._encoder.encode(task, buffers.append)
+        attempt = min(item.attempt, 127) << ATTEMPT_SHIFT
         self._sent += 1
         item.place = self._sent
         if buffers:
             parts = layout_buffers(pickled, [buffer.raw() for buffer in buffers])
             size = sum(len(part) for part in parts)
-            self._parts.append(HEADER.pack(MAGIC, kind, BUFFERS, ref, id, size, 0.0, 0.0))
+            self._parts.append(HEADER.pack(MAGIC, kind, BUFFERS | attempt, ref, id, size, 0.0, 0.0))
             self._parts += parts
         else:
-            self._parts.append(HEADER.pack(MAGIC, kind, 0, ref, id, len(pickled), 0.0, 0.0))
+            self._parts.append(HEADER.pack(MAGIC, kind, attempt, ref, id, len(pickled), 0.0, 0.0))
             if pickled:
                 self._parts.append(pickled)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import threading
 import warnings
 from collections import deque
@@ -15,12 +16,12 @@ from offloop.child.process import make_environment, run_bootstrap
 from offloop.child.runner import Runner
 from offloop.child.turns import Turns
 from offloop.environment import Environment
-from offloop.errors import RemoteTraceback, TaskFailed, WorkerStartError
-from offloop.link import Context, Exit, Link, LinkOwner, Sendable
+from offloop.errors import RemoteTraceback, TaskCancelled, TaskFailed, WorkerStartError
+from offloop.link import Context, Exit, Link, LinkOwner, Sendable, not_started
 from offloop.task import CallableTask
 from offloop.wire.failure import is_control_flow
 from offloop.wire.tracebacks import message_of, own_text, type_name_of
-from offloop.wire.frames import BYE, CANCELLED, FAILED, READY, REFUSED, RESULT, RUN, STOP, Record
+from offloop.wire.frames import ATTEMPT_SHIFT, BYE, CANCELLED, FAILED, READY, REFUSED, RESULT, RUN, STOP, Record
 from offloop.worker import WorkerFactory
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -124,6 +125,10 @@ class ThreadPort:
         """Report a failure."""
         self.outbox.append((FAILED, id, as_seen_by_parent(error), start, end))
 
+    def unloadable(self, id: int, error: BaseException, start: float, end: float) -> None:
+        """There is nothing to load here."""
+        self.failure(id, error, start, end)
+
     def cancelled(self, id: int, start: float, end: float) -> None:
         """Report that a running task ended because it was cancelled."""
         self.outbox.append((CANCELLED, id, None, start, end))
@@ -174,11 +179,13 @@ class ThreadLink(Link):
 
     def _run(self) -> None:
         port, factory = self._port, self._factory
+        interrupter = Interrupter(threading.get_ident())
+        self._turns.interrupt_from_outside, self._turns.withdraw = interrupter.interrupt, interrupter.withdraw
         try:
             environment = make_environment(factory.environment)
             run_bootstrap(factory.bootstrap, environment)
         except BaseException as error:
-            port.say(REFUSED, error)
+            port.say(REFUSED, as_seen_by_parent(error))
             return
         runner = Runner(port, self._number, environment, self._turns, factory.concurrency)
         if runner.serve():
@@ -193,12 +200,12 @@ class ThreadLink(Link):
             self._sent += 1
             item.place = self._sent
             task: Any = item.task
-            records.append((RUN, 0, 0, item.id, 0.0, 0.0, task))
+            records.append((RUN, item.attempt << ATTEMPT_SHIFT, 0, item.id, 0.0, 0.0, task))
         self._port.put(records)
         return []
 
     def cancel(self, items: Sequence[Sendable]) -> None:
-        """Cancel tasks; a synchronous one that runs is only told, for it can't be interrupted."""
+        """Cancel tasks; a synchronous one that runs is interrupted in Python code, not in a blocking call."""
         self.recall(items)
         for item in items:
             self._turns.request_cancel(item.place)
@@ -222,7 +229,7 @@ class ThreadLink(Link):
         self._finish(-9, False)
         if running and self._thread.is_alive():
             warnings.warn(
-                f"worker thread {self._thread.name} can't be killed; its task goes on until it returns",
+                f"a thread can't be killed: {self._thread.name} is abandoned, and its task goes on until it returns",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -250,8 +257,7 @@ class ThreadLink(Link):
             elif kind == READY:
                 self._owner.link_ready()
             elif kind == REFUSED:
-                self._problem = WorkerStartError(f"the worker could not start: {type(value).__name__}: {value}")
-                self._problem.__cause__ = value
+                self._problem = not_started(value)
                 self._finish(1, False)
             elif kind == BYE:
                 self._finish(0, True)
@@ -262,6 +268,22 @@ class ThreadLink(Link):
         self._over = True
         started = [id for id, _ in self.running()]
         self._owner.link_exited(Exit(code, clean, started, self._problem))
+
+
+class Interrupter:
+    """Raises `TaskCancelled` in a thread's Python code: the only way into a thread that CPython offers."""
+
+    def __init__(self, thread: int) -> None:
+        self._thread = ctypes.c_ulong(thread)
+        self._raise = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+    def interrupt(self) -> None:
+        """Have it raised at the thread's next Python instruction."""
+        self._raise(self._thread, ctypes.py_object(TaskCancelled))
+
+    def withdraw(self) -> None:
+        """Take it back, if it was not raised yet."""
+        self._raise(self._thread, None)
 
 
 def as_seen_by_parent(error: BaseException) -> BaseException:

@@ -122,8 +122,11 @@ class LocalEnvironment(Environment):
         if ttl is not None:
             # Before the entry: were we interrupted in between, a stale item does no harm.
             heappush(self._heap, (deadline, sequence, key))
+        new = _Entry(key, value, ttl, deadline, sequence, bool(sliding), on_delete)
         old = self._entries.get(key)
-        self._entries[key] = _Entry(key, value, ttl, deadline, sequence, bool(sliding), on_delete)
+        if old is not None and old.ttl is not None and old.deadline <= self._clock():
+            del self._entries[key]  # its place in the order of iteration expired with it
+        self._entries[key] = new
         if ttl is not None:
             self._set_alarm()
         if old is not None:

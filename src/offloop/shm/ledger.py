@@ -20,9 +20,11 @@ Why it is right (one writer, the worker; one reader, the parent):
   same generation before and after its copy has bytes that were not touched
   meanwhile; otherwise it drops the copy: what was in it has been sent.
 
-The layout is a row of 64-bit words (generation, length, number of slots, then
-for each task that may run at a time a slot of ``task id, start time``) and the
-journal.
+The layout is a row of 64-bit words (generation, length, number of slots, size of
+the last words, then for each task that may run at a time a slot of ``task id,
+start time``), the journal, and room for a dying worker's last words: its stack,
+which faulthandler writes through the descriptor, and a ring with the end of its
+stderr.
 """
 
 from __future__ import annotations
@@ -30,8 +32,11 @@ from __future__ import annotations
 import mmap
 import os
 
-GENERATION, LENGTH, COUNT, SLOTS = 0, 1, 2, 3
-SIZE = 1 << 16
+GENERATION, LENGTH, COUNT, SAID, SLOTS = 0, 1, 2, 3, 4
+#: The file's parts, in bytes: words and journal, the stack of a fatal signal, the last of stderr.
+JOURNAL_END = 1 << 16
+STACK_END = JOURNAL_END + (1 << 14)
+SIZE = STACK_END + (1 << 12)
 
 
 def create_file() -> int:
@@ -68,7 +73,8 @@ class Ledger:
         head = 8 * (SLOTS + 2 * slots)
         self.words = self._view[:head].cast("Q")
         self.times = self._view[:head].cast("d")
-        self.journal = self._view[head:]
+        self.journal = self._view[head:JOURNAL_END]
+        self._ring = self._view[STACK_END:]
         self.capacity = len(self.journal)
         self.words[COUNT] = slots
 
@@ -83,8 +89,29 @@ class Ledger:
         copy = bytes(self.journal[: min(self.words[LENGTH], self.capacity)])
         return copy if self.words[GENERATION] == generation else b""
 
+    def stack(self) -> str | None:
+        """What faulthandler wrote at a fatal signal, or None."""
+        text = bytes(self._view[JOURNAL_END:STACK_END]).rstrip(b"\0")
+        return text.decode(errors="replace") or None
+
+    def say(self, data: bytes | memoryview) -> None:
+        """Keep the end of what was written to stderr."""
+        room = len(self._ring)
+        said = self.words[SAID]
+        for byte in bytes(data[-room:]) if len(data) > room else bytes(data):
+            self._ring[said % room] = byte
+            said += 1
+        self.words[SAID] = said
+
+    def last_words(self) -> str:
+        """The end of the worker's stderr."""
+        said, room = self.words[SAID], len(self._ring)
+        start = said % room if said > room else 0
+        data = bytes(self._ring[start:]) + bytes(self._ring[:start]) if said > room else bytes(self._ring[:said])
+        return data.decode(errors="replace")
+
     def close(self) -> None:
         """Give the memory back."""
-        for view in (self.words, self.times, self.journal, self._view):
+        for view in (self.words, self.times, self.journal, self._ring, self._view):
             view.release()
         self._map.close()

@@ -50,7 +50,8 @@ CODE: frozenset[type] = frozenset({types.FunctionType, types.BuiltinFunctionType
 TYPE_NAMES: dict[int, str] = {
     id(value): name
     for name, value in vars(types).items()
-    if type(value) is type and getattr(sys.modules.get(value.__module__), value.__qualname__, None) is not value
+    if type(value) is type
+    and getattr(sys.modules.get(value.__module__), value.__qualname__, None) is not value
 }
 
 _cloudpickle: Any = None
@@ -66,7 +67,7 @@ def is_made_of_python(obj: Any) -> bool:
 
 def cloudpickle() -> Any:
     """The module with cloudpickle's reducers, imported when first needed (40 ms)."""
-    global _cloudpickle  # noqa: PLW0603 - a lazy import, looked up per function
+    global _cloudpickle
     if _cloudpickle is None:
         _cloudpickle = import_module("cloudpickle.cloudpickle")
         # Its table knows more types than can be named without importing their modules.
@@ -94,7 +95,10 @@ def reduce_code(pickler: TablePickler, obj: Any) -> Any:
         name = TYPE_NAMES.get(id(obj))
         # Without a name here pickle says what is wrong with it, or knows better (methods, type(None)).
         return NotImplemented if name is None else (getattr, (types, name))
-    maker, args, state, _, _, _ = cloudpickle()._dynamic_class_reduce(obj)
+    cp = cloudpickle()
+    maker, args, state, _, _, _ = cp._dynamic_class_reduce(obj)
+    if maker is cp._make_skeleton_class:
+        args[3]["__qualname__"] = obj.__qualname__  # which cloudpickle drops
     return make_class, (maker, *args), state, None, None, set_class_state
 
 

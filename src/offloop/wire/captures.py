@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 from offloop.wire.byvalue import CACHED_FUNCTION, type_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from types import CellType
 
 #: Types of values that cannot change.
@@ -41,6 +41,9 @@ class _Missing:
 
 
 MISSING = _Missing()
+
+#: Attributes that pickling an instance or looking at annotations leaves in a class.
+_CACHES = frozenset({"__slotnames__", "__annotations_cache__"})
 
 _DESCRIPTORS: dict[type, tuple[str, ...]] = {
     staticmethod: ("__func__",),
@@ -89,7 +92,7 @@ class Captures:
         self._cells: list[tuple[CellType, Any]] = []
         self._functions: list[tuple[FunctionType, Any, Any, Any, int]] = []
         self._methods: list[tuple[FunctionType, CodeType]] = []
-        self._classes: list[tuple[type, Any, list[Any]]] = []
+        self._classes: list[tuple[type, Any, dict[str, Any]]] = []
         self._seen: set[Any] = set()
         self._pending: list[type] | None = []
         self._is_named = is_named
@@ -115,13 +118,18 @@ class Captures:
         for cell, value in self._cells:
             if _contents(cell) is not value:
                 return False
+        return not self._classes or self._classes_hold()
+
+    def _classes_hold(self) -> bool:
         for method, code in self._methods:
             if method.__code__ is not code:
                 return False
-        for cls, mro, values in self._classes:
+        for index, (cls, mro, values) in enumerate(self._classes):
             namespace = cls.__dict__
-            if len(namespace) != len(values) or not all(map(is_, namespace.values(), values)):
-                return False
+            if len(namespace) != len(values) or not all(map(is_, namespace.values(), values.values())):
+                if _without_caches(namespace) != _without_caches(values):
+                    return False
+                self._classes[index] = (cls, mro, dict(namespace))
             if cls.__mro__ is not mro:
                 return False
         return True
@@ -204,9 +212,9 @@ class Captures:
             self._visit(value)
 
     def _class(self, cls: type) -> None:
-        values = list(cls.__dict__.values())
-        self._classes.append((cls, cls.__mro__, values))
-        for value in (type(cls), *cls.__bases__, *values):
+        namespace = dict(cls.__dict__)
+        self._classes.append((cls, cls.__mro__, namespace))
+        for value in (type(cls), *cls.__bases__, *namespace.values()):
             for part in _parts(value):
                 self._visit(part)
 
@@ -217,6 +225,11 @@ def _parts(value: Any) -> tuple[Any, ...]:
         if isinstance(value, kind):
             return tuple(getattr(value, name) for name in names)
     return (value,)
+
+
+def _without_caches(namespace: Mapping[str, Any]) -> dict[str, int]:
+    """The identities of a class's attributes, without those that Python adds when it is used."""
+    return {name: id(value) for name, value in namespace.items() if name not in _CACHES}
 
 
 def _contents(cell: CellType) -> Any:

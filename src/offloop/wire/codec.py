@@ -11,13 +11,15 @@ This module loads in workers: only light imports.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable
+import sys
 from typing import TYPE_CHECKING, Any
 
 from offloop.wire.byvalue import CODE, type_of
 from offloop.wire.pickling import MessageEncoder, defined, is_named
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from offloop.wire.definitions import Definition, Definitions
     from offloop.wire.pickling import Ready, TablePickler
 
@@ -158,7 +160,7 @@ class Decoder:
     def forget(self, number: int) -> None:
         """Drop a definition; an unknown number is no error."""
         self._payloads.pop(number, None)
-        obj = self._objects.pop(number, None)
+        obj: object = self._objects.pop(number, None)
         if self._numbers.get(id(obj)) == number:
             del self._numbers[id(obj)]
 
@@ -227,7 +229,7 @@ class ReplyEncoder(MessageEncoder):
         self._decoder = decoder
         self._named: dict[int, Any] = {}  # by id(); the object is kept, so that the id is its own
 
-    def refer(self, pickler: TablePickler, obj: Any, /) -> Any:  # noqa: ARG002 - the owner's signature
+    def refer(self, pickler: TablePickler, obj: Any, /) -> Any:
         """By number what was defined, by name what has one; see `pickling.Owner.refer`."""
         number = self._decoder.number_of(obj)
         if number:
@@ -243,8 +245,6 @@ class ReplyEncoder(MessageEncoder):
 
     def importable(self, module_name: str, /) -> bool:
         """Whether a module has a name by which the parent can import it, as far as one can see here."""
-        import sys
-
         if module_name in ("__main__", "__mp_main__"):
             return False
         # A module without a spec was made by hand, by code that ran in this worker.

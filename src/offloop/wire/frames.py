@@ -51,10 +51,14 @@ REFUSED = 33  #: could not be set up; the payload is a failure
 RESULT = 34  #: the pickled result of task ``id``
 FAILED = 35  #: the failure of task ``id``
 CANCELLED = 36  #: task ``id`` ended because it was cancelled while running
+UNLOADABLE = 38  #: task ``id`` could not be loaded; the payload is a failure
 BYE = 37  #: the last frame of a worker that ends in good order
 
 # worker to parent, on the control socket
 RETURNED = 48  #: the tasks whose ids are in the payload will not run here
+
+#: A task's attempt stands in the flags above this bit.
+ATTEMPT_SHIFT = 1
 
 #: flag: the payload is a count, that many lengths, the pickle, then its out-of-band buffers
 BUFFERS = 1

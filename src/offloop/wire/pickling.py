@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable
 from io import BytesIO
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,6 +34,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from offloop.wire.byvalue import CODE, SPECIAL, is_registered, reduce_code, type_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     BufferCallback = Callable[[pickle.PickleBuffer], Any]
     Ready = tuple["TablePickler", Callable[[Any], None], list[bytes]]
 

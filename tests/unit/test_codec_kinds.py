@@ -1,0 +1,171 @@
+"""All the other kinds of objects that can travel."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import types
+from collections import OrderedDict
+from typing import Any, Generic, TypeVar
+
+import pytest
+from codec_link import Color, Link, Point, Slow, function, limit, make_point
+
+from offloop.wire.byvalue import cloudpickle
+
+
+@pytest.fixture
+def link() -> Link:
+    return Link()
+
+
+T = TypeVar("T")
+
+
+def generic() -> Any:
+    class Box(Generic[T]):
+        def __init__(self, item: Any) -> None:
+            self.item = item
+
+        def __eq__(self, other: object) -> bool:
+            return type(self) is type(other) and vars(self) == vars(other)
+
+    return Box(1)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"k": 1}.keys(),
+        {"k": 1}.items(),
+        OrderedDict(k=1).keys(),
+        types.MappingProxyType({"k": 1}),
+        range(3),
+        slice(1, 2),
+        list[int],
+        dict[str, Any],
+        int | None,
+        json,
+        os.path,
+        T,
+        Color.RED,
+        Exception("x").args,
+        types.MethodType,
+        type(...),
+        str.upper,
+        generic(),
+    ],
+    ids=repr,
+)
+def test_special_objects_travel_both_ways(link: Link, value: Any) -> None:
+    assert link.send([value]) == [value]
+    assert link.reply([value]) == [value]
+
+
+def test_a_memoryview_arrives_as_bytes(link: Link) -> None:
+    assert link.send([memoryview(b"abc")]) == [b"abc"]
+
+
+def test_bound_methods_travel_with_their_objects(link: Link) -> None:
+    scaled, derive = link.send([Point(3).scaled, classmethod_of().make])
+    assert scaled() == 3 * limit
+    assert derive() == "made"
+
+
+def classmethod_of() -> Any:
+    class Maker:
+        @classmethod
+        def make(cls) -> str:
+            return "made"
+
+    return Maker
+
+
+def test_a_method_not_found_under_its_name_travels_too(link: Link) -> None:
+    class Hidden:
+        def __secret(self) -> int:
+            return 4
+
+        def get(self) -> Any:
+            return self.__secret
+
+    assert link.send([Hidden().get()])[0]() == 4
+
+
+def test_lambdas_partials_and_closures_in_arguments(link: Link) -> None:
+    offset = 5
+    values = {"f": functools.partial(lambda a, b: a + b + offset, 1), "g": [lambda: offset]}
+    back = link.send(values)
+    assert back["f"](2) == 8
+    assert back["g"][0]() == 5
+
+
+def test_an_object_may_hold_a_lambda_that_holds_the_object(link: Link) -> None:
+    slow = Slow(3)
+    slow.get = lambda: slow.value  # type: ignore[attr-defined]
+    back = link.send(slow)
+    back.value = 4
+    assert back.get() == 4
+
+
+MADE_BY_HAND = """
+import json
+SELF = None
+def f(x): return g(x) + json.loads("1")
+def g(x): return x * 2
+class C: pass
+"""
+
+
+@pytest.fixture
+def made_by_hand() -> Any:
+    module = types.ModuleType("made_by_hand")
+    exec(MADE_BY_HAND, vars(module))
+    module.SELF = module  # type: ignore[attr-defined]
+    sys.modules["made_by_hand"] = module
+    yield module
+    del sys.modules["made_by_hand"]
+
+
+def test_a_module_made_by_hand_goes_by_value(link: Link, made_by_hand: Any) -> None:
+    assert link.function(made_by_hand.f)(2) == 5
+    assert link.send([made_by_hand.f])[0](2) == 5
+    copy = link.send([made_by_hand])[0]
+    assert copy is not made_by_hand
+    assert copy.SELF is copy
+    assert copy.f(2) == 5
+
+
+def test_a_function_that_uses_a_module_made_by_hand_takes_it_along(link: Link, made_by_hand: Any) -> None:
+    f = function("def f(x): return module.f(x)", module=made_by_hand)
+    assert link.encoder.reference(f) == 0
+    assert link.send([f])[0](2) == 5
+    assert link.send([made_by_hand.C()])[0].__class__ is made_by_hand.C
+
+
+def test_a_module_that_the_user_registered_goes_by_value(link: Link) -> None:
+    import textwrap as module
+
+    cloudpickle().register_pickle_by_value(module)
+    try:
+        assert link.function(module.dedent) is not module.dedent
+    finally:
+        cloudpickle().unregister_pickle_by_value(module)
+
+
+def test_replies_take_home_what_the_worker_made(link: Link) -> None:
+    class Local:
+        pass
+
+    offset = 1
+    fn, obj = link.reply([lambda: offset, Local()])
+    assert fn() == 1
+    assert type(obj) is Local
+
+
+def test_a_function_that_came_as_a_definition_goes_back_as_the_original(link: Link) -> None:
+    copy = link.function(make_point)
+    assert copy is not make_point
+    assert link.reply([copy]) == [make_point]

@@ -1,0 +1,265 @@
+"""The codec to a worker that is a process of its own: bare, its ``__main__`` not the parent's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+REMOTE = r'''
+import pickle, struct, subprocess, sys
+from offloop.contexts.imports import importable
+from offloop.wire.codec import Encoder, ReplyDecoder
+from offloop.wire.definitions import Definitions
+
+WORKER = """
+import pickle, sys
+sys.path[:] = PATH
+from offloop.wire.codec import Decoder, ReplyEncoder
+decoder = Decoder()
+encoder = ReplyEncoder(decoder)
+while True:
+    try:
+        kind, number, data = pickle.load(sys.stdin.buffer)
+    except EOFError:
+        break
+    if kind == "define":
+        decoder.define(number, data)
+    elif kind == "forget":
+        decoder.forget(number)
+    else:
+        fn, args = decoder.resolve(number) if number else None, decoder.decode(data)
+        if not number:
+            fn, *args = args
+        reply = encoder.encode(fn(*args))
+        pickle.dump(reply, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+"""
+
+class Remote:
+    def __init__(self, capacity=1000):
+        code = WORKER.replace("PATH", repr(sys.path))
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.definitions = Definitions(importable, capacity)
+        self.encoder = Encoder(
+            self.definitions, lambda n, p: self.write("define", n, p), lambda n: self.write("forget", n, b""))
+        self.decoder = ReplyDecoder(self.definitions)
+
+    def write(self, *message):
+        pickle.dump(message, self.process.stdin)
+
+    def __call__(self, fn, *args):
+        number = self.encoder.reference(fn)
+        self.write("task", number, self.encoder.encode(args if number else (fn, *args)))
+        self.process.stdin.flush()
+        return self.decoder.decode(pickle.load(self.process.stdout))
+
+    def close(self):
+        self.process.stdin.close()
+        assert self.process.wait() == 0
+        self.process.stdout.close()
+'''
+
+
+def run_main(folder: Path, source: str) -> None:
+    """Run a script, which asserts for itself, with a worker named ``remote``."""
+    (folder / "remote_worker.py").write_text(REMOTE)
+    head = "from remote_worker import Remote\nremote = Remote()\n"
+    (folder / "script.py").write_text(head + textwrap.dedent(source) + "\nremote.close()\nprint('done')\n")
+    # What runs the tests, and its packages, by paths that the script passes on to its worker.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, str(folder / "script.py")]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
+
+
+def test_a_worker_runs_code_of_main(tmp_path: Path) -> None:
+    run_main(
+        tmp_path,
+        """
+        import abc, asyncio, collections, dataclasses, enum, functools, math, typing
+        import concurrent.futures
+
+        FACTOR = 3
+        def scale(x): return x * FACTOR
+        assert remote(scale, 2) == 6
+        FACTOR = 4
+        assert remote(scale, 2) == 8
+        assert remote(lambda x: math.floor(x) + scale(1), 2.5) == 6
+
+        @dataclasses.dataclass
+        class Row:
+            name: str
+            values: list = dataclasses.field(default_factory=list)
+            def total(self): return sum(self.values) * FACTOR
+        row = remote(lambda row: dataclasses.replace(row, name="new"), Row("old", [1, 2]))
+        assert type(row) is Row and row == Row("new", [1, 2])
+        assert remote(Row.total, row) == 12
+        assert remote(row.total) == 12
+        assert remote(lambda row: (isinstance(row, Row), Row), row) == (True, Row)
+        def patched(self): return -1
+        Row.total = patched
+        assert remote(row.total) == -1
+        assert Row.total is patched
+
+        class Level(enum.IntEnum):
+            LOW = 1
+            HIGH = 2
+        assert remote(lambda level: level is Level.HIGH, Level.HIGH) is True
+        assert remote(lambda: Level.LOW) is Level.LOW
+
+        Pair = collections.namedtuple("Pair", "a b")
+        assert type(remote(lambda pair: pair._replace(a=5), Pair(1, 2))) is Pair
+        class Typed(typing.NamedTuple):
+            a: int
+        assert remote(lambda t: t.a, Typed(1)) == 1
+
+        class Meta(type):
+            def __call__(cls, *args):
+                obj = super().__call__(*args)
+                obj.made_by = "meta"
+                return obj
+        class WithMeta(metaclass=Meta):
+            def __init__(self, x): self.x = x
+        made = remote(WithMeta, 1)
+        assert type(made) is WithMeta and made.made_by == "meta"
+
+        class Abstract(abc.ABC):
+            @abc.abstractmethod
+            def run(self): ...
+        class Concrete(Abstract):
+            __slots__ = ("x",)
+            def __init__(self, x):
+                super().__init__()
+                self.x = x
+            @property
+            def double(self): return self.x * 2
+            @classmethod
+            def make(cls, x): return cls(x)
+            @staticmethod
+            def helper(x): return x + 1
+            def run(self): return self.helper(self.double)
+        assert remote(Concrete.make, 2).run() == 5
+        assert remote(Concrete(2).run) == 5
+        assert remote(lambda x: isinstance(x, Abstract), Concrete(1)) is True
+
+        T = typing.TypeVar("T")
+        class Box(typing.Generic[T]):
+            def __init__(self, item: T): self.item = item
+        class IntBox(Box[int]): pass
+        assert type(remote(IntBox, 1)) is IntBox
+
+        async def coroutine(x): return x + FACTOR
+        assert remote(lambda: asyncio.run(coroutine(1))) == 5
+        def generator(n): yield from range(n)
+        assert remote(lambda: list(generator(3))) == [0, 1, 2]
+        @functools.cache
+        def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
+        assert remote(fib, 50) == 12586269025
+        assert remote(lambda: concurrent.futures.Future.__name__) == "Future"
+        assert remote(functools.partial(lambda a, b: a - b, b=1), 3) == 2
+
+        def outer():
+            class Local:
+                def again(self): return Local()
+            return Local
+        Local = outer()
+        assert type(remote(lambda: Local().again())) is Local
+
+        counter = [0]
+        def count():
+            counter[0] += 1
+            return counter[0]
+        assert [remote(count) for _ in range(2)] == [1, 1]
+        counter[0] = 10
+        assert remote(count) == 11
+
+        class Trouble(Exception):
+            def __init__(self, code):
+                super().__init__(code)
+                self.code = code
+        def give(): return Trouble(5)
+        assert type(remote(give)) is Trouble
+        """,
+    )
+
+
+def test_a_worker_sends_home_what_it_made_itself(tmp_path: Path) -> None:
+    run_main(
+        tmp_path,
+        """
+        def make():
+            class Made:
+                value = 3
+                def get(self): return self.value
+            return Made(), lambda x: x + Made.value
+        made, fn = remote(make)
+        assert (made.get(), fn(1)) == (3, 4)
+        assert type(made).__qualname__ == "make.<locals>.Made"
+        assert type(remote(lambda x: x, made)) is type(made)
+        """,
+    )
+
+
+def test_a_worker_runs_code_of_a_module_made_by_hand(tmp_path: Path) -> None:
+    run_main(
+        tmp_path,
+        """
+        import sys, types
+        module = types.ModuleType("by_hand")
+        exec("import math\\nclass C: pass\\ndef g(x): return math.pi, C", vars(module))
+        sys.modules["by_hand"] = module
+        assert remote(module.g, 1) == (__import__("math").pi, module.C)
+        assert type(remote(lambda x: x, module.C())) is module.C
+        assert remote(lambda: module.g(1)[0]) > 3
+        """,
+    )
+
+
+def test_results_are_right_in_the_face_of_eviction(tmp_path: Path) -> None:
+    run_main(
+        tmp_path,
+        """
+        remote.close()
+        remote = Remote(capacity=2)
+        class Kept:
+            pass
+        def keep(x):
+            import builtins
+            builtins.kept = x
+        def get():
+            import builtins
+            return builtins.kept
+        remote(keep, Kept())
+        for n in range(300):
+            assert remote(eval(f"lambda: {n}")) == n
+        assert type(remote(get)) is Kept
+        """,
+    )
+
+
+def test_a_worker_loads_cloudpickle_only_for_what_travels_by_value(tmp_path: Path) -> None:
+    (tmp_path / "probe.py").write_text(
+        "import sys\nclass Named: pass\ndef loaded(*_): return 'cloudpickle' in sys.modules\n"
+    )
+    run_main(
+        tmp_path,
+        """
+        import probe
+        assert remote(probe.loaded, probe.Named(), {"a": (1, len)}, probe) is False
+        assert type(remote(probe.Named)) is probe.Named
+        assert remote(probe.loaded, lambda: 1) is True
+        """,
+    )
+
+
+def test_the_codec_is_light_to_import() -> None:
+    heavy = {"asyncio", "logging", "cloudpickle", "inspect", "dataclasses", "dis", "subprocess", "socket"}
+    code = f"import sys; sys.path[:] = {sys.path}; import offloop.wire.codec; print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert not heavy & set(result.stdout.split())
