@@ -63,7 +63,7 @@ class Dispatcher:
 
     def __init__(self, factory: Any, policy: Policy, owner: object) -> None:
         self.policy = policy
-        self.scheduler = Scheduler(policy.limits)
+        self.scheduler: Scheduler[Execution[Any]] = Scheduler(policy.limits)
         self.status = OPEN
         self.handles: dict[int, WorkerHandle] = {}
         self.loop: AbstractEventLoop | None = None
@@ -189,11 +189,11 @@ class Dispatcher:
         if self.status != OPEN:
             self._finish_if_done()
 
-    def _carry_out(self, plan: Plan) -> None:
+    def _carry_out(self, plan: Plan[Execution[Any]]) -> None:
         for worker in plan.start:
             self._start_worker(worker)
         for worker, items in plan.dispatch:
-            self.handles[worker.number].dispatch(items)  # type: ignore[arg-type]  # items are executions
+            self.handles[worker.number].dispatch(items)
         for worker, items in plan.recall:
             self.handles[worker.number].link.recall(items)
         for worker in plan.stop:
@@ -201,7 +201,7 @@ class Dispatcher:
         if plan.dispatch and self.scheduler.more:
             self.schedule_turn()
 
-    def _start_worker(self, worker: WorkerState) -> None:
+    def _start_worker(self, worker: WorkerState[Execution[Any]]) -> None:
         handle = self.handles[worker.number] = WorkerHandle(self, worker)
         handle.start(self.context())
 
@@ -270,7 +270,6 @@ class Dispatcher:
     def fail_waiting(self, make_error: Callable[[Execution[Any]], BaseException]) -> None:
         """Fail everything that waits for a worker; ``make_error(execution)`` makes each error."""
         for item in self.scheduler.waiting():
-            assert isinstance(item, Execution)
             self.scheduler.discard(item)
             self.ended()
             item.set_exception(make_error(item))
@@ -329,7 +328,6 @@ class Dispatcher:
     def cancel_all(self, *, running: bool) -> None:
         """Cancel what waits, and what was sent; what runs too if ``running``."""
         for item in self.scheduler.waiting():
-            assert isinstance(item, Execution)
             item.cancel()
         for handle in self.handles.values():
             handle.cancel_all(running=running)
@@ -347,23 +345,22 @@ class Dispatcher:
 
     # -- single workers -------------------------------------------------------
 
-    def lease(self) -> WorkerState:
+    def lease(self) -> WorkerState[Execution[Any]]:
         """Choose a worker for a lease."""
         self.bind()
         if self.status != OPEN:
             self.refuse()
         return self.scheduler.lease(monotonic())
 
-    def release(self, worker: WorkerState) -> None:
+    def release(self, worker: WorkerState[Execution[Any]]) -> None:
         """End a lease."""
         self.scheduler.release(worker)
         self.schedule_turn()
 
-    def cancel_pinned(self, worker: WorkerState) -> None:
+    def cancel_pinned(self, worker: WorkerState[Execution[Any]]) -> None:
         """Cancel what was enqueued for this very worker."""
         for item in [*worker.pinned, *worker.hand.values()]:
             if item.pin:
-                assert isinstance(item, Execution)
                 item.cancel()
 
     async def end_worker(self, worker: WorkerState, *, cancel_pending: bool = False) -> int:
@@ -372,20 +369,18 @@ class Dispatcher:
         handle = self.handles.get(worker.number)
         if cancel_pending:
             for item in list(worker.pinned):
-                assert isinstance(item, Execution)
                 item.cancel()
         self.scheduler.retire(worker)
         self.schedule_turn()
         return await asyncio.shield(handle.exited) if handle is not None else 0
 
-    def kill_worker(self, worker: WorkerState) -> None:
+    def kill_worker(self, worker: WorkerState[Execution[Any]]) -> None:
         """End one worker at once."""
         handle = self.handles.get(worker.number)
         if handle is not None:
             handle.kill(all=False)
         elif worker.phase != GONE:
             for item in list(worker.pinned):
-                assert isinstance(item, Execution)
                 self.scheduler.discard(item)
                 self.ended()
                 item.set_exception(WorkerKilled("The worker was killed before the task started"))

@@ -56,7 +56,7 @@ class Execution(asyncio.Future[R]):
     task: TaskLike[R]
     kind: Kind
     cost: float
-    queue: TaskQueue | None
+    queue: TaskQueue[Execution[Any]] | None
     key: Hashable
     pin: int
     place: int
@@ -64,7 +64,7 @@ class Execution(asyncio.Future[R]):
     retries: int
     attempt: int
     timeout: float | None
-    worker: WorkerState | None
+    worker: WorkerState[Execution[Any]] | None
     reason: str | None
     _started: float | None
     _dispatcher: Dispatcher

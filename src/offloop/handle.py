@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from copy import copy
 from signal import Signals
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ class WorkerHandle:
 
     link: Link
 
-    def __init__(self, dispatcher: Dispatcher, state: WorkerState) -> None:
+    def __init__(self, dispatcher: Dispatcher, state: WorkerState[Execution[Any]]) -> None:
         self.state = state
         self._dispatcher = dispatcher
         self._scheduler = dispatcher.scheduler
@@ -46,7 +47,6 @@ class WorkerHandle:
     def dispatch(self, executions: Sequence[Execution[Any]]) -> None:
         """Send tasks; one that cannot be sent fails."""
         for execution, error in self.link.send(executions):
-            assert isinstance(execution, Execution)
             self._scheduler.finished(self.state, execution, None, 0.0)
             self._fail(execution, error)
         for execution in executions:
@@ -94,18 +94,15 @@ class WorkerHandle:
 
     def link_exited(self, exit: Exit) -> None:
         """The worker is gone: settle what it held."""
-        never_ready = exit.problem is not None
         loss = self._scheduler.worker_gone(self.state, exit.started)
         crash = not exit.clean and not self._killed
         for item in loss.running:
-            assert isinstance(item, Execution)
             self._settle_lost(item, exit)
         self._without_cancelled(loss.moved, queued=True)
-        error = self._death(exit, None) if not never_ready else exit.problem
+        error = exit.problem or self._death(exit, None)
         for item in loss.orphaned:
-            assert isinstance(item, Execution)
-            self._fail(item, error or WorkerCrashed())
-        if never_ready:
+            self._fail(item, copy(error))
+        if exit.problem is not None:
             self._dispatcher.worker_not_started(exit.problem)
         elif crash:
             self._dispatcher.worker_crashed(lambda: self._death(exit, None))
@@ -119,7 +116,6 @@ class WorkerHandle:
         execution = self.state.hand.get(id)
         if execution is None:
             return None
-        assert isinstance(execution, Execution)
         self._scheduler.finished(self.state, execution, end - start, end)
         execution._started = start
         return execution if not execution.done() else None
@@ -131,7 +127,9 @@ class WorkerHandle:
 
     def _end_interrupted(self, execution: Execution[Any]) -> None:
         if execution.reason == "timeout":
-            self._fail(execution, TaskTimeout(f"{describe(execution.task)} ran longer than {execution.timeout} s"))
+            self._fail(
+                execution, TaskTimeout(f"{describe(execution.task)} ran longer than {execution.timeout} s")
+            )
         else:
             self._dispatcher.ended()
             execution._cancel_now()
@@ -206,7 +204,6 @@ class WorkerHandle:
         started = dict(self.link.running()) if not running else {}
         for item in list(self.state.hand.values()):
             if item.id not in started:
-                assert isinstance(item, Execution)
                 item.cancel()
 
     def kill(self, *, all: bool = True) -> None:
@@ -219,12 +216,12 @@ class WorkerHandle:
         self._killed = True
         self._scheduler.condemn(self.state)
         for item in list(self.state.hand.values()):
-            assert isinstance(item, Execution)
             if all or item.pin:
                 del self.state.hand[item.id]
-                self._fail(item, WorkerKilled(f"The worker was killed while {describe(item.task)} was outstanding"))
+                self._fail(
+                    item, WorkerKilled(f"The worker was killed while {describe(item.task)} was outstanding")
+                )
         for item in [item for item in self.state.pinned if all or item.pin]:
-            assert isinstance(item, Execution)
             self._scheduler.discard(item)
             self._fail(item, WorkerKilled("The worker was killed before the task started"))
         self.link.kill()
@@ -264,4 +261,3 @@ def unloadable_task(task: Any, error: BaseException) -> SerializationError:
     result = SerializationError(text)
     result.__cause__ = error
     return result
-

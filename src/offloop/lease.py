@@ -26,7 +26,7 @@ class LeasedWorker(Worker):
     for it fails with `WorkerCrashed`: its environment is gone.
     """
 
-    def __init__(self, dispatcher: Dispatcher, state: WorkerState) -> None:
+    def __init__(self, dispatcher: Dispatcher, state: WorkerState[Execution[Any]]) -> None:
         self._dispatcher = dispatcher
         self._state_ = state
         self._pin = state.number

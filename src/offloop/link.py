@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from offloop.errors import RemoteTraceback, WorkerStartError
 
@@ -48,6 +48,9 @@ def not_started(cause: BaseException) -> WorkerStartError:
     problem = WorkerStartError(f"the worker could not start: {type(cause).__name__}: {cause}", text)
     problem.__cause__ = cause
     return problem
+
+
+S = TypeVar("S", bound="Sendable")
 
 
 class Sendable(Protocol):
@@ -94,7 +97,7 @@ class Link(ABC):
         """Begin to start the worker; `LinkOwner.link_ready` or `LinkOwner.link_exited` follows."""
 
     @abstractmethod
-    def send(self, items: Sequence[Sendable]) -> list[tuple[Sendable, BaseException]]:
+    def send(self, items: Sequence[S]) -> list[tuple[S, BaseException]]:
         """Send tasks, in order.
 
         Returns:

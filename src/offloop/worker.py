@@ -97,7 +97,9 @@ class Worker(ABC):
             timeout, priority, retries, key: as for `enqueue`.
         """
         check_options(timeout, priority, retries, key)
-        return WorkerWithOptions(self, {"timeout": timeout, "priority": priority, "retries": retries, "key": key})
+        return WorkerWithOptions(
+            self, {"timeout": timeout, "priority": priority, "retries": retries, "key": key}
+        )
 
     def map(
         self,
@@ -203,7 +205,9 @@ class ContextWorker(Worker):
     """A single worker, over whatever context its factory has."""
 
     def __init__(self, factory: WorkerFactory) -> None:
-        limits = Limits(max_workers=1, min_workers=0, idle_timeout=float("inf"), slots=factory.slots, share=False)
+        limits = Limits(
+            max_workers=1, min_workers=0, idle_timeout=float("inf"), slots=factory.slots, share=False
+        )
         self._dispatcher = Dispatcher(factory, Policy(limits, heal=False), self)
 
     def is_running(self) -> bool:
@@ -264,7 +268,9 @@ def check_task(task: object) -> None:
     if not callable(getattr(task, "run", None)):
         raise TypeError(f"a task needs a run(environment) method, which {type(task).__name__} has not")
     if isinstance(task, type):
-        raise TypeError(f"a task is an instance, and {task.__name__} is a class: enqueue({task.__name__}(...))")
+        raise TypeError(
+            f"a task is an instance, and {task.__name__} is a class: enqueue({task.__name__}(...))"
+        )
 
 
 def check_options(timeout: object, priority: object, retries: object, key: Hashable) -> None:

@@ -137,7 +137,7 @@ def test_a_mutable_capture_is_found_also_behind_a_class_that_hides_it(link: Link
         "def f():\n global K\n K += 1\n return K",
         "def f():\n def g():\n  global K\n  K += 1\n g()\n return K",
         "def outer():\n k = 1\n def f():\n  nonlocal k\n  k += 1\n  return k\n return f\nf = outer()",
-        "def outer():\n k = 1\n def f():\n  def g():\n   nonlocal k\n   k += 1\n  g(); return k\n return f\nf = outer()",
+        "def o(k):\n def f():\n  def g():\n   nonlocal k\n   k += 1\n  g()\n  return k\n return f\nf = o(1)",
     ],
 )
 def test_a_function_that_assigns_outside_itself_starts_afresh_each_time(link: Link, source: str) -> None:

@@ -177,6 +177,26 @@ def test_a_worker_runs_code_of_main(tmp_path: Path) -> None:
         counter[0] = 10
         assert remote(count) == 11
 
+        class Left:
+            def other(self): return Right()
+        class Right:
+            def other(self): return Left()
+        assert type(remote(Left().other)) is Right
+        assert type(remote(Right().other)) is Left
+
+        class Base:
+            def __init_subclass__(cls): cls.label = "sub of " + cls.__base__.__name__
+            def derive(self): return Derived()
+        class Derived(Base):
+            def derive(self): return super().derive(), __class__
+            def hidden(self): return self.__secret
+            def __secret(self): return FACTOR
+        made, cls = remote(Derived().derive)
+        assert type(made) is cls is Derived
+        assert remote(lambda: (Derived.label, Derived.__qualname__)) == ("sub of Base", "Derived")
+        assert remote(Derived().hidden()) == FACTOR
+        assert remote(lambda x: (type(x) is Base, isinstance(x, Derived)), Base()) == (True, False)
+
         class Trouble(Exception):
             def __init__(self, code):
                 super().__init__(code)

@@ -171,11 +171,11 @@ def test_the_answer_follows_the_path(write: Any, tmp_path: Path, monkeypatch: py
     assert importable("here")
 
 
-def test_the_answer_follows_the_module(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_answer_follows_the_module(write: Any) -> None:
     write("here.py")
     importlib.import_module("here")
     assert importable("here")
-    monkeypatch.setitem(sys.modules, "here", types.ModuleType("here"))
+    sys.modules["here"] = types.ModuleType("here")
     assert not importable("here")
 
 

@@ -206,7 +206,9 @@ class SocketPort:
             self.flush()
             used = 0
             if size > self.ledger.capacity:
-                self._send_parts([HEADER.pack(MAGIC, kind, flags, ref, id, len(payload), start, end), payload])
+                self._send_parts(
+                    [HEADER.pack(MAGIC, kind, flags, ref, id, len(payload), start, end), payload]
+                )
                 return
         journal = self._journal
         HEADER.pack_into(journal, used, MAGIC, kind, flags, ref, id, len(payload), start, end)

@@ -110,7 +110,9 @@ class Runner:
         slots: how many async tasks may overlap.
     """
 
-    def __init__(self, port: Port, number: int, environment: Environment, turns: Turns, slots: int = 1) -> None:
+    def __init__(
+        self, port: Port, number: int, environment: Environment, turns: Turns, slots: int = 1
+    ) -> None:
         self.port = port
         self.number = number
         self.environment = environment
@@ -302,4 +304,3 @@ def safe_text(error: BaseException) -> str:
         return str(error)
     except Exception:
         return "<no text>"
-

@@ -107,8 +107,11 @@ class Template:
     def _spawn(self, own: list[int]) -> tuple[int, int, int] | bool:
         """Answer one request: the descriptors in the new worker, True in the template, False without a parent."""
         data, ancillary, _, _ = self._sock.recvmsg(HEADER_SIZE, CMSG_LEN(3 * _INT), MSG_CMSG_CLOEXEC)
-        fds = [int.from_bytes(rights[at : at + _INT], sys.byteorder)
-               for _, _, rights in ancillary for at in range(0, len(rights), _INT)]
+        fds = [
+            int.from_bytes(rights[at : at + _INT], sys.byteorder)
+            for _, _, rights in ancillary
+            for at in range(0, len(rights), _INT)
+        ]
         if len(data) < HEADER_SIZE or len(fds) != 3:
             return False
         request = FrameDecoder(0).feed(data)[0][3]

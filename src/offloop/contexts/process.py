@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from offloop.contexts.imports import importable
 from offloop.contexts.process_link import ProcessLink, WorkerOptions
 from offloop.contexts.starters import ExecStarter, Starter, TemplateStarter
 from offloop.contexts.template import interpreter
-from offloop.contexts.imports import importable
 from offloop.environment import Environment
 from offloop.link import Context, LinkOwner
 from offloop.wire.definitions import Definitions
@@ -116,7 +116,8 @@ class ProcessContext(Context):
             cpus=factory.cpus(number),
             memory_limit=factory.memory_limit,
             environment=factory.environment,
-            bootstrap=factory.bootstrap if callable(factory.bootstrap) or factory.bootstrap is None
+            bootstrap=factory.bootstrap
+            if callable(factory.bootstrap) or factory.bootstrap is None
             else os.path.abspath(factory.bootstrap),
         )
         return ProcessLink(self._loop, self._starter, self._definitions, options, owner)

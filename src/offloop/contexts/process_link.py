@@ -16,7 +16,7 @@ from offloop.contexts.forks import close_in_forks
 from offloop.contexts.outbox import Outbox
 from offloop.contexts.sending import Sender
 from offloop.errors import SerializationError, WorkerStartError
-from offloop.link import Exit, Link, LinkOwner, Sendable, not_started
+from offloop.link import Exit, Link, LinkOwner, S, Sendable, not_started
 from offloop.shm.ledger import Ledger, create_file
 from offloop.wire.codec import ReplyDecoder
 from offloop.wire.definitions import Definitions
@@ -119,7 +119,11 @@ class ProcessLink(Link):
             self._sender.setup(self._setup())
             self._starter.spawn((data.fileno(), control.fileno(), ledger), self)
         except Exception as error:
-            problem = error if isinstance(error, WorkerStartError) else WorkerStartError(f"a worker could not start: {error}")
+            problem = (
+                error
+                if isinstance(error, WorkerStartError)
+                else WorkerStartError(f"a worker could not start: {error}")
+            )
             problem.__cause__ = error if problem is not error else None
             loop.call_soon(self.not_spawned, problem)
         finally:
@@ -158,7 +162,7 @@ class ProcessLink(Link):
 
     # -- sending ------------------------------------------------------------
 
-    def send(self, items: Sequence[Sendable]) -> list[tuple[Sendable, BaseException]]:
+    def send(self, items: Sequence[S]) -> list[tuple[S, BaseException]]:
         """Pickle tasks and write them, all in one go."""
         return self._sender.send(items)
 
@@ -369,9 +373,13 @@ class ProcessLink(Link):
         self._release()
         code = os.waitstatus_to_exitcode(status) if status is not None else None
         if not self._was_ready and self._problem is None and not self._kill_asked:
-            self._problem = WorkerStartError(f"worker {self.pid} ended while it was starting, with exit code {code}")
+            self._problem = WorkerStartError(
+                f"worker {self.pid} ended while it was starting, with exit code {code}"
+            )
         clean = self._said_bye and code == 0
-        self._owner.link_exited(Exit(code, clean, started, self._problem, self._peak_rss, self.pid, stack, output))
+        self._owner.link_exited(
+            Exit(code, clean, started, self._problem, self._peak_rss, self.pid, stack, output)
+        )
 
     def _release(self) -> None:
         loop = self._loop

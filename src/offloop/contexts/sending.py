@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pickle import PickleBuffer
 from typing import Any
 
 from offloop.contexts.outbox import Outbox
 from offloop.errors import SerializationError
-from offloop.link import Sendable
+from offloop.link import S, Sendable
 from offloop.task import CallableTask, describe
 from offloop.wire.codec import Encoder
 from offloop.wire.definitions import Definitions
@@ -27,6 +28,7 @@ from offloop.wire.frames import (
     layout_buffers,
 )
 
+
 class Sender:
     """Pickles one worker's tasks and writes them in order, each with its place in that order."""
 
@@ -43,12 +45,12 @@ class Sender:
         self._parts.append(frame(SETUP, payload))
         self._flush()
 
-    def send(self, items: Sequence[Sendable]) -> list[tuple[Sendable, BaseException]]:
+    def send(self, items: Sequence[S]) -> list[tuple[S, BaseException]]:
         """Send tasks; returns those that can't be pickled, with the errors."""
         if sys.path != self._path:
             self._path = list(sys.path)
             self._parts.append(frame(PATH, self._encoder.encode(self._path)))
-        failed: list[tuple[Sendable, BaseException]] = []
+        failed: list[tuple[S, BaseException]] = []
         for item in items:
             try:
                 self._add(item)
@@ -65,7 +67,8 @@ class Sender:
 
     def _add(self, item: Sendable) -> None:
         id, task = item.id, item.task
-        kind, ref, pickled, buffers = RUN, 0, b"", []
+        kind, ref, pickled = RUN, 0, b""
+        buffers: list[PickleBuffer] = []
         if type(task) is CallableTask:
             ref = self._encoder.reference(task.fn)
             if ref:
@@ -101,4 +104,3 @@ def unpicklable_task(task: Any, error: BaseException) -> SerializationError:
     result = SerializationError(f"{describe(task)} can't be pickled: {type(error).__name__}: {error}")
     result.__cause__ = error if isinstance(error, Exception) else None
     return result
-

@@ -46,7 +46,9 @@ def interpreter(executable: str | None, env: Mapping[str, str], preload: tuple[s
     """The interpreter for a factory's options, as this process is now."""
     environ = {**os.environ, **env}
     flags = tuple(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing does
-    return Interpreter(executable or sys.executable, flags, frozenset(environ.items()), preload, foreign_finders())
+    return Interpreter(
+        executable or sys.executable, flags, frozenset(environ.items()), preload, foreign_finders()
+    )
 
 
 def launch(python: Interpreter, code: str, fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
@@ -91,7 +93,9 @@ class Spawned(Protocol):
 class TemplateProcess:
     """One template, shared by the contexts of an event loop that want the same interpreter."""
 
-    _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Interpreter, TemplateProcess]] = WeakKeyDictionary()
+    _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Interpreter, TemplateProcess]] = (
+        WeakKeyDictionary()
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, python: Interpreter, limit: int) -> None:
         self._loop = loop

@@ -17,11 +17,22 @@ from offloop.child.runner import Runner
 from offloop.child.turns import Turns
 from offloop.environment import Environment
 from offloop.errors import RemoteTraceback, TaskCancelled, TaskFailed, WorkerStartError
-from offloop.link import Context, Exit, Link, LinkOwner, Sendable, not_started
+from offloop.link import Context, Exit, Link, LinkOwner, S, Sendable, not_started
 from offloop.task import CallableTask
 from offloop.wire.failure import is_control_flow
+from offloop.wire.frames import (
+    ATTEMPT_SHIFT,
+    BYE,
+    CANCELLED,
+    FAILED,
+    READY,
+    REFUSED,
+    RESULT,
+    RUN,
+    STOP,
+    Record,
+)
 from offloop.wire.tracebacks import message_of, own_text, type_name_of
-from offloop.wire.frames import ATTEMPT_SHIFT, BYE, CANCELLED, FAILED, READY, REFUSED, RESULT, RUN, STOP, Record
 from offloop.worker import WorkerFactory
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -193,7 +204,7 @@ class ThreadLink(Link):
         else:
             environment.close()  # given up by the parent while it ran a task
 
-    def send(self, items: Sequence[Sendable]) -> list[tuple[Sendable, BaseException]]:
+    def send(self, items: Sequence[S]) -> list[tuple[S, BaseException]]:
         """Hand tasks over."""
         records: list[Record] = []
         for item in items:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from offloop.scheduling.estimate import Kind
 
@@ -24,11 +24,14 @@ class Item(Protocol):
     priority: int
     kind: Kind
     cost: float
-    queue: TaskQueue | None
-    worker: WorkerState | None
+    queue: TaskQueue[Any] | None
+    worker: WorkerState[Any] | None
 
 
-class TaskQueue:
+I = TypeVar("I", bound=Item)
+
+
+class TaskQueue(Generic[I]):
     """Items by priority, then in order; every operation takes constant time.
 
     An item that leaves from the middle stays behind as a dead entry (its
@@ -36,7 +39,7 @@ class TaskQueue:
     """
 
     def __init__(self) -> None:
-        self._lanes: dict[int, deque[Item]] = {0: deque()}
+        self._lanes: dict[int, deque[I]] = {0: deque()}
         self._order = [0]
         self._live = 0
         self._dead = 0
@@ -44,23 +47,23 @@ class TaskQueue:
     def __len__(self) -> int:
         return self._live
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[I]:
         for priority in self._order:
             yield from (item for item in self._lanes[priority] if item.queue is self)
 
-    def push(self, item: Item) -> None:
+    def push(self, item: I) -> None:
         """Add an item behind those of its priority."""
         self._lane(item.priority).append(item)
         item.queue = self
         self._live += 1
 
-    def push_front(self, item: Item) -> None:
+    def push_front(self, item: I) -> None:
         """Put an item back in front of those of its priority."""
         self._lane(item.priority).appendleft(item)
         item.queue = self
         self._live += 1
 
-    def pop(self) -> Item | None:
+    def pop(self) -> I | None:
         """Take the next item, or None."""
         for priority in self._order:
             lane = self._lanes[priority]
@@ -73,7 +76,7 @@ class TaskQueue:
                 self._dead -= 1
         return None
 
-    def discard(self, item: Item) -> None:
+    def discard(self, item: I) -> None:
         """Take out an item that is in this queue."""
         item.queue = None
         self._live -= 1
@@ -83,7 +86,7 @@ class TaskQueue:
                 self._lanes[priority] = deque(entry for entry in lane if entry.queue is self)
             self._dead = 0
 
-    def _lane(self, priority: int) -> deque[Item]:
+    def _lane(self, priority: int) -> deque[I]:
         lane = self._lanes.get(priority)
         if lane is None:
             lane = self._lanes[priority] = deque()

@@ -4,19 +4,15 @@ Events are told to it (`add`, `worker_ready`, `finished`, ...), and `plan`
 answers with what to do.  It never acts, waits or looks at a clock, so every
 case can be tested without a worker.  README.md beside this file has the
 argument why no task is lost or run twice.
-
-Prefetch: a worker holds several short tasks, so that it need not wait for the
-next one, but never so many that one would wait behind a long one.  What is
-known to be short is sent up to `TARGET` seconds of work; a task of a kind
-never measured is sent to an empty hand only; and what sits behind a task that
-turned out long is recalled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from typing import Generic
 
-from offloop.scheduling.queue import Item, TaskQueue
+from offloop.scheduling.prefetch import LONG, OVERHEAD, PATIENCE, choose_recalls, has_room
+from offloop.scheduling.queue import I, TaskQueue
 from offloop.scheduling.state import (
     GONE,
     READY,
@@ -30,35 +26,23 @@ from offloop.scheduling.state import (
     WorkerState,
 )
 
-#: Seconds of estimated work to keep in a worker's hand.
-TARGET = 0.002
-#: What handling a task costs beside running it, in seconds.
-OVERHEAD = 5e-6
-#: Tasks longer than this, in seconds, are not prefetched: a wake-up is nothing beside them.
-LONG = 0.05
-#: The most tasks in a hand.
-MAX_HAND = 512
 #: The most tasks handed out by one plan, so that carrying it out holds the event loop briefly.
 MAX_PLAN = 512
-#: Seconds without progress after which tasks are recalled for an idle worker.
-PATIENCE = 0.001
-#: Seconds without progress after which a worker gets no more, and gives back what it has.
-STALLED = 0.005
 
 
-class Scheduler:
+class Scheduler(Generic[I]):
     """Decides for one pool (or for one worker: a pool of one)."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.workers: dict[int, WorkerState] = {}
+        self.workers: dict[int, WorkerState[I]] = {}
         self.closing = False
-        self._queue = TaskQueue()
-        self._bound: dict[Hashable, WorkerState] = {}
-        self._hungry: dict[WorkerState, None] = {}  # an ordered set: who waits longest comes first
-        self._pinned_waiting: dict[WorkerState, None] = {}
-        self._idle: dict[WorkerState, float] = {}  # since when; the longest idle comes first
-        self._ahead: dict[WorkerState, None] = {}  # those with more in hand than they run
+        self._queue: TaskQueue[I] = TaskQueue()
+        self._bound: dict[Hashable, WorkerState[I]] = {}
+        self._hungry: dict[WorkerState[I], None] = {}  # an ordered set: who waits longest comes first
+        self._pinned_waiting: dict[WorkerState[I], None] = {}
+        self._idle: dict[WorkerState[I], float] = {}  # since when; the longest idle comes first
+        self._ahead: dict[WorkerState[I], None] = {}  # those with more in hand than they run
         self._numbers = 0
         self._cut = False
 
@@ -105,7 +89,7 @@ class Scheduler:
         """Whether a plan was cut short: ask again soon."""
         return self._cut
 
-    def silent_workers(self, now: float) -> list[WorkerState]:
+    def silent_workers(self, now: float) -> list[WorkerState[I]]:
         """Workers that hold more than they run, and have ended nothing for a while."""
         return [worker for worker in self._ahead if now - worker.progress >= PATIENCE]
 
@@ -115,7 +99,7 @@ class Scheduler:
             return None
         return next(iter(self._idle.values())) + self.limits.idle_timeout
 
-    def waiting(self) -> list[Item]:
+    def waiting(self) -> list[I]:
         """Every task that waits for a worker, oldest first within its queue."""
         items = list(self._queue)
         for worker in self._pinned_waiting:
@@ -124,14 +108,14 @@ class Scheduler:
 
     # -- tasks --------------------------------------------------------------
 
-    def add(self, item: Item) -> None:
+    def add(self, item: I) -> None:
         """A task was enqueued."""
         if item.pin:
             self._pin(self.workers[item.pin], item)
         else:
             self._queue.push(item)
 
-    def put_back(self, items: Iterable[Item]) -> None:
+    def put_back(self, items: Iterable[I]) -> None:
         """Tasks that were sent but did not start wait again, in front."""
         for item in sorted(items, key=lambda item: item.id, reverse=True):
             item.worker = None
@@ -142,12 +126,12 @@ class Scheduler:
             else:
                 self._queue.push_front(item)
 
-    def discard(self, item: Item) -> None:
+    def discard(self, item: I) -> None:
         """A waiting task was cancelled."""
         if item.queue is not None:
             item.queue.discard(item)
 
-    def finished(self, worker: WorkerState, item: Item, seconds: float | None, at: float) -> None:
+    def finished(self, worker: WorkerState[I], item: I, seconds: float | None, at: float) -> None:
         """A task that ``worker`` held ended after ``seconds``; at ``at`` on the monotonic clock."""
         del worker.hand[item.id]
         if seconds is None:
@@ -163,14 +147,14 @@ class Scheduler:
         if worker.phase == READY:
             self._hungry[worker] = None
 
-    def returned(self, worker: WorkerState, ids: Iterable[int]) -> list[Item]:
+    def returned(self, worker: WorkerState[I], ids: Iterable[int]) -> list[I]:
         """``worker`` will not run these; they are out of its hand, for the shell to put back or drop."""
         items = [worker.hand.pop(id) for id in ids if id in worker.hand]
         for item in items:
             self._settle(worker, item)
         return items
 
-    def _settle(self, worker: WorkerState, item: Item) -> None:
+    def _settle(self, worker: WorkerState[I], item: I) -> None:
         """Account for a task that left a hand without a measured duration."""
         worker.load = max(0.0, worker.load - item.cost)
         worker.recalled.discard(item.id)
@@ -181,7 +165,7 @@ class Scheduler:
         if worker.phase == READY:
             self._hungry[worker] = None
 
-    def _emptied(self, worker: WorkerState, at: float) -> None:
+    def _emptied(self, worker: WorkerState[I], at: float) -> None:
         worker.load = 0.0
         worker.unknown = 0
         if worker.recalled:
@@ -189,14 +173,14 @@ class Scheduler:
         if worker.phase == READY and not worker.pinned:
             self._idle[worker] = at
 
-    def _pin(self, worker: WorkerState, item: Item) -> None:
+    def _pin(self, worker: WorkerState[I], item: I) -> None:
         worker.pinned.push(item)
         self._pinned_waiting[worker] = None
         self._idle.pop(worker, None)
 
     # -- workers --------------------------------------------------------------
 
-    def worker_ready(self, worker: WorkerState, now: float) -> None:
+    def worker_ready(self, worker: WorkerState[I], now: float) -> None:
         """A starting worker takes tasks from now on."""
         worker.phase = READY if not (self.closing and not worker.pinned and not self._queue) else RETIRING
         worker.progress = now
@@ -205,13 +189,13 @@ class Scheduler:
             if not worker.pinned:
                 self._idle[worker] = now
 
-    def worker_gone(self, worker: WorkerState, started: Iterable[int]) -> Loss:
+    def worker_gone(self, worker: WorkerState[I], started: Iterable[int]) -> Loss[I]:
         """A worker ended; ``started`` are the tasks it had begun and not ended."""
         begun = set(started)
         running = [item for item in worker.hand.values() if item.id in begun]
         moved = [item for item in worker.hand.values() if item.id not in begun]
         worker.hand.clear()
-        orphaned: list[Item] = []
+        orphaned: list[I] = []
         while (item := worker.pinned.pop()) is not None:
             moved.append(item)
         for item in moved[:]:
@@ -222,7 +206,7 @@ class Scheduler:
         self.put_back(moved)
         return Loss(running, moved, orphaned)
 
-    def retire(self, worker: WorkerState) -> None:
+    def retire(self, worker: WorkerState[I]) -> None:
         """Give ``worker`` no more shared tasks; once its hand is empty it is stopped."""
         if worker.phase == RESERVED:
             self._forget(worker)
@@ -231,13 +215,13 @@ class Scheduler:
             self._hungry.pop(worker, None)
             self._idle.pop(worker, None)
 
-    def condemn(self, worker: WorkerState) -> None:
+    def condemn(self, worker: WorkerState[I]) -> None:
         """``worker`` was killed: it gets nothing more, and what it holds is settled by the shell."""
         worker.phase = STOPPING
         for table in (self._hungry, self._pinned_waiting, self._idle, self._ahead):
             table.pop(worker, None)
 
-    def lease(self, now: float) -> WorkerState:
+    def lease(self, now: float) -> WorkerState[I]:
         """Choose the worker for a lease: an idle one, a new one, or the one with the least to do."""
         free = [worker for worker in self._idle if not worker.leases]
         if free:
@@ -253,18 +237,18 @@ class Scheduler:
         worker.leases += 1
         return worker
 
-    def release(self, worker: WorkerState) -> None:
+    def release(self, worker: WorkerState[I]) -> None:
         """A lease on ``worker`` ended."""
         worker.leases -= 1
         if worker.phase == RESERVED and not worker.leases and not worker.pinned:
             self._forget(worker)
 
-    def _new(self) -> WorkerState:
+    def _new(self) -> WorkerState[I]:
         self._numbers += 1
         worker = self.workers[self._numbers] = WorkerState(self._numbers)
         return worker
 
-    def _forget(self, worker: WorkerState) -> None:
+    def _forget(self, worker: WorkerState[I]) -> None:
         worker.phase = GONE
         self.workers.pop(worker.number, None)
         for table in (self._hungry, self._pinned_waiting, self._idle, self._ahead):
@@ -278,22 +262,29 @@ class Scheduler:
 
     # -- decisions --------------------------------------------------------------
 
-    def plan(self, now: float) -> Plan:
+    def plan(self, now: float) -> Plan[I]:
         """Decide; the scheduler's own state already counts what it returns as done."""
-        dispatch: dict[WorkerState, list[Item]] = {}
+        dispatch: dict[WorkerState[I], list[I]] = {}
         self._cut = False
         if self._pinned_waiting:
             self._serve_pinned(dispatch, now)
         if self._queue and self._hungry:
             self._share_out(dispatch, now)
         start = self._start_workers()
-        recall = self._recall(now) if self._ahead and self.limits.share else []
+        recall: list[tuple[WorkerState[I], list[I]]] = []
+        if self._ahead and len(self.workers) > 1:
+            helpers = 0 if self._queue else sum(not worker.leases for worker in self._idle)
+            recall = choose_recalls(self._ahead, self.limits.slots, helpers, now)
         stop = self._stop_workers(now)
         return Plan(start, list(dispatch.items()), recall, stop)
 
-    def _serve_pinned(self, dispatch: dict[WorkerState, list[Item]], now: float) -> None:
+    def _serve_pinned(self, dispatch: dict[WorkerState[I], list[I]], now: float) -> None:
         for worker in list(self._pinned_waiting):
-            while worker.pinned and worker.phase in (READY, RETIRING) and self._has_room(worker, now):
+            while (
+                worker.pinned
+                and worker.phase in (READY, RETIRING)
+                and has_room(worker, self.limits.slots, now)
+            ):
                 item = worker.pinned.pop()
                 if item is not None:
                     self._hand_over(worker, item, dispatch.setdefault(worker, []), now)
@@ -302,7 +293,7 @@ class Scheduler:
                 if worker.is_idle:
                     self._idle[worker] = now
 
-    def _share_out(self, dispatch: dict[WorkerState, list[Item]], now: float) -> None:
+    def _share_out(self, dispatch: dict[WorkerState[I], list[I]], now: float) -> None:
         """Every empty hand gets one task, those without a lease first; then the rest is shared evenly."""
         for leased in (False, True):
             for worker in [w for w in reversed(self._idle) if bool(w.leases) is leased]:
@@ -322,12 +313,12 @@ class Scheduler:
         self._cut = left <= 0
 
     def _give(
-        self, worker: WorkerState, quota: int, dispatch: dict[WorkerState, list[Item]], now: float
+        self, worker: WorkerState[I], quota: int, dispatch: dict[WorkerState[I], list[I]], now: float
     ) -> bool:
         """Send up to ``quota`` tasks; False once the queue is empty."""
         items = dispatch.get(worker)
         pop = self._queue.pop
-        while quota and worker.phase == READY and self._has_room(worker, now):
+        while quota and worker.phase == READY and has_room(worker, self.limits.slots, now):
             item = pop()
             if item is None:
                 return False
@@ -341,17 +332,7 @@ class Scheduler:
             self._hungry.pop(worker, None)
         return True
 
-    def _has_room(self, worker: WorkerState, now: float) -> bool:
-        held = len(worker.hand)
-        if held < self.limits.slots:
-            return True
-        if worker.unknown:  # perhaps measured meanwhile, by another worker
-            worker.unknown = sum(item.kind.seconds is None for item in worker.hand.values())
-        if worker.unknown or held >= MAX_HAND or now - worker.progress > STALLED:
-            return False
-        return worker.load < TARGET or (held == self.limits.slots and worker.load < LONG)
-
-    def _claim_key(self, worker: WorkerState, item: Item) -> bool:
+    def _claim_key(self, worker: WorkerState[I], item: I) -> bool:
         """Whether ``worker`` may have this keyed task; if its key lives elsewhere it waits there."""
         owner = self._bound.setdefault(item.key, worker)
         if owner is not worker:
@@ -360,7 +341,7 @@ class Scheduler:
         worker.keys.add(item.key)
         return True
 
-    def _hand_over(self, worker: WorkerState, item: Item, items: list[Item], now: float) -> None:
+    def _hand_over(self, worker: WorkerState[I], item: I, items: list[I], now: float) -> None:
         seconds = item.kind.seconds
         if seconds is None:
             worker.unknown += 1
@@ -380,7 +361,7 @@ class Scheduler:
         if worker.given == self.limits.max_tasks_per_worker:
             self.retire(worker)
 
-    def _start_workers(self) -> list[WorkerState]:
+    def _start_workers(self) -> list[WorkerState[I]]:
         start = [w for w in self._pinned_waiting if w.phase == RESERVED]
         starting = sum(w.phase == STARTING for w in self.workers.values()) if self._queue else 0
         wanted = len(self._queue) - starting
@@ -397,24 +378,7 @@ class Scheduler:
             worker.phase = STARTING
         return start
 
-    def _recall(self, now: float) -> list[tuple[WorkerState, list[Item]]]:
-        """Take back what sits behind a long task, if it could run elsewhere."""
-        recall: list[tuple[WorkerState, list[Item]]] = []
-        helpers = 0 if self._queue else sum(not worker.leases for worker in self._idle)
-        others = len(self.workers) > 1
-        for worker in self._ahead:
-            silent = now - worker.progress
-            if not others or silent < PATIENCE or not (helpers or silent > STALLED):
-                continue
-            behind = list(worker.hand.values())[self.limits.slots :]
-            movable = [i for i in behind if not i.pin and i.key is None and i.id not in worker.recalled]
-            items = movable if silent > STALLED else movable[len(movable) // 2 :]
-            if items:
-                worker.recalled.update(item.id for item in items)
-                recall.append((worker, items))
-        return recall
-
-    def _stop_workers(self, now: float) -> list[WorkerState]:
+    def _stop_workers(self, now: float) -> list[WorkerState[I]]:
         stop = [w for w in self.workers.values() if w.phase == RETIRING and self._may_stop(w)]
         if self.closing and not self._queue:
             stop += [w for w in self.workers.values() if w.is_idle]
@@ -434,7 +398,7 @@ class Scheduler:
             self._idle.pop(worker, None)
         return stop
 
-    def _may_stop(self, worker: WorkerState) -> bool:
+    def _may_stop(self, worker: WorkerState[I]) -> bool:
         if worker.hand or worker.pinned or (worker.leases and not self.closing):
             return False
         replacement = worker.replacement

@@ -107,7 +107,9 @@ class Ledger:
         """The end of the worker's stderr."""
         said, room = self.words[SAID], len(self._ring)
         start = said % room if said > room else 0
-        data = bytes(self._ring[start:]) + bytes(self._ring[:start]) if said > room else bytes(self._ring[:said])
+        data = (
+            bytes(self._ring[start:]) + bytes(self._ring[:start]) if said > room else bytes(self._ring[:said])
+        )
         return data.decode(errors="replace")
 
     def close(self) -> None:

@@ -12,13 +12,25 @@ makes it cheap is how both ends get at ``resolve`` without naming it:
   ``pickle.loads`` itself, and needs no thread-local "current decoder": workers
   that share a process cannot be confused.
 
-Measured on CPython 3.11, in ns, as ratios to ``pickle.dumps(obj, 5)``, which
-takes 180 for ``(1, 2)``, 400 for ``((1, 2), {})`` and 1,750 for an instance:
-a fresh ``Pickler`` subclass per message 2.0 to 3.0; a reused one writing to a
-``BytesIO`` 1.4; reused, primed and writing to a list (this one) 1.2 to 1.4, and
-0.8 for an instance, whose class is then a number.  ``persistent_id`` would cost
-a Python call for every object, also for an int.  `PLAIN` is for what is so
-small that even priming shows: a bare ``pickle.dumps`` if all items are atoms.
+Measured on CPython 3.11, 2 cores, in ns, for the whole of `MessageEncoder.encode`:
+
+====================================  ============  ======  ============  ======
+message                               pickle.dumps  encode  pickle.loads  decode
+====================================  ============  ======  ============  ======
+``(1, 2)``                                     190     330           135     205
+``((1, 2), {})``                               220     590           170     255
+nested dict and lists, 18 objects              430     810           475     625
+instance of a dataclass in __main__          1,610   2,670         1,250     640
+NumPy array of 10                            4,000   4,170         2,500   1,750
+====================================  ============  ======  ============  ======
+
+Of what the second line adds, the pickler's look-up of ``reducer_override`` takes
+about 30 ns, the priming 45 and the preamble 45; the rest is this method.  A
+fresh pickler for each message would add 750, a `BytesIO` in the list's place 90.
+``persistent_id`` would cost a Python call for every object, also for an int.
+Of the instance's 2,670, checking that its class is unchanged takes 700;
+``cloudpickle.dumps`` takes 92,000.  `PLAIN` makes the first line: what refers to
+nothing, if that is seen quickly, needs neither priming nor preamble.
 
 This module loads in workers: only light imports.
 """

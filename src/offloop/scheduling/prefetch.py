@@ -1,0 +1,70 @@
+"""How much a worker may hold in advance, and what is taken back from it.
+
+A worker holds several short tasks, so that it need not wait for the next one,
+but never so many that one would wait behind a long one.  What is known to be
+short is sent up to `TARGET` seconds of work; a task of a kind never measured is
+sent to an empty hand only; and what sits behind a task that turned out long is
+recalled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from offloop.scheduling.queue import I
+from offloop.scheduling.state import WorkerState
+
+#: Seconds of estimated work to keep in a worker's hand.
+TARGET = 0.002
+#: What handling a task costs beside running it, in seconds.
+OVERHEAD = 5e-6
+#: Tasks longer than this, in seconds, are not prefetched: a wake-up is nothing beside them.
+LONG = 0.05
+#: The most tasks in a hand.
+MAX_HAND = 512
+#: Seconds without progress after which tasks are recalled for an idle worker.
+PATIENCE = 0.001
+#: Seconds without progress after which a worker gets no more, and gives back what it has.
+STALLED = 0.005
+
+
+def has_room(worker: WorkerState[I], slots: int, now: float) -> bool:
+    """Whether one more task may be sent to ``worker``, which runs ``slots`` at a time."""
+    held = len(worker.hand)
+    if held < slots:
+        return True
+    if worker.unknown:  # perhaps measured meanwhile, by another worker
+        worker.unknown = sum(item.kind.seconds is None for item in worker.hand.values())
+    if worker.unknown or held >= MAX_HAND or now - worker.progress > STALLED:
+        return False
+    return worker.load < TARGET or (held == slots and worker.load < LONG)
+
+
+def choose_recalls(
+    ahead: Iterable[WorkerState[I]], slots: int, helpers: int, now: float
+) -> list[tuple[WorkerState[I], list[I]]]:
+    """What to take back from workers that hold more than they run.
+
+    Args:
+        ahead: those workers.
+        slots: how many tasks a worker runs at a time.
+        helpers: how many other workers have nothing to do, and nothing else to get.
+        now: monotonic seconds.
+
+    Returns:
+        Tasks for each worker: half of what a silent one holds in advance, if
+        another could run it; all of it, where the worker is stuck.  A task that
+        must run there (a lease's, a key's) stays.
+    """
+    recalls: list[tuple[WorkerState[I], list[I]]] = []
+    for worker in ahead:
+        silent = now - worker.progress
+        if silent < PATIENCE or not (helpers or silent > STALLED):
+            continue
+        behind = list(worker.hand.values())[slots:]
+        movable = [i for i in behind if not i.pin and i.key is None and i.id not in worker.recalled]
+        items = movable if silent > STALLED else movable[len(movable) // 2 :]
+        if items:
+            worker.recalled.update(item.id for item in items)
+            recalls.append((worker, items))
+    return recalls
