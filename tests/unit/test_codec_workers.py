@@ -8,6 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 REMOTE = r'''
 import pickle, struct, subprocess, sys
 from offloop.contexts.imports import importable
@@ -76,135 +78,144 @@ def run_main(folder: Path, source: str) -> None:
     assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
 
 
-def test_a_worker_runs_code_of_main(tmp_path: Path) -> None:
-    run_main(
-        tmp_path,
-        """
-        import abc, asyncio, collections, dataclasses, enum, functools, math, typing
-        import concurrent.futures
+HEAD = """
+import abc, asyncio, collections, dataclasses, enum, functools, math, typing
+import concurrent.futures
+FACTOR = 4
+"""
 
-        FACTOR = 3
-        def scale(x): return x * FACTOR
-        assert remote(scale, 2) == 6
-        FACTOR = 4
-        assert remote(scale, 2) == 8
-        assert remote(lambda x: math.floor(x) + scale(1), 2.5) == 6
+PROGRAMS = {
+    "functions": """
+FACTOR = 3
+def scale(x): return x * FACTOR
+assert remote(scale, 2) == 6
+FACTOR = 4
+assert remote(scale, 2) == 8
+assert remote(lambda x: math.floor(x) + scale(1), 2.5) == 6
 
-        @dataclasses.dataclass
-        class Row:
-            name: str
-            values: list = dataclasses.field(default_factory=list)
-            def total(self): return sum(self.values) * FACTOR
-        row = remote(lambda row: dataclasses.replace(row, name="new"), Row("old", [1, 2]))
-        assert type(row) is Row and row == Row("new", [1, 2])
-        assert remote(Row.total, row) == 12
-        assert remote(row.total) == 12
-        assert remote(lambda row: (isinstance(row, Row), Row), row) == (True, Row)
-        def patched(self): return -1
-        Row.total = patched
-        assert remote(row.total) == -1
-        assert Row.total is patched
+async def coroutine(x): return x + FACTOR
+assert remote(lambda: asyncio.run(coroutine(1))) == 5
+def generator(n): yield from range(n)
+assert remote(lambda: list(generator(3))) == [0, 1, 2]
+@functools.cache
+def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
+assert remote(fib, 50) == 12586269025
+assert remote(lambda: concurrent.futures.Future.__name__) == "Future"
+assert remote(functools.partial(lambda a, b: a - b, b=1), 3) == 2
 
-        class Level(enum.IntEnum):
-            LOW = 1
-            HIGH = 2
-        assert remote(lambda level: level is Level.HIGH, Level.HIGH) is True
-        assert remote(lambda: Level.LOW) is Level.LOW
+counter = [0]
+def count():
+    counter[0] += 1
+    return counter[0]
+assert [remote(count) for _ in range(2)] == [1, 1]
+counter[0] = 10
+assert remote(count) == 11
+""",
+    "dataclasses and enums": """
+@dataclasses.dataclass
+class Row:
+    name: str
+    values: list = dataclasses.field(default_factory=list)
+    def total(self): return sum(self.values) * FACTOR
+row = remote(lambda row: dataclasses.replace(row, name="new"), Row("old", [1, 2]))
+assert type(row) is Row and row == Row("new", [1, 2])
+assert remote(Row.total, row) == 12
+assert remote(row.total) == 12
+assert remote(lambda row: (isinstance(row, Row), Row), row) == (True, Row)
+def patched(self): return -1
+Row.total = patched
+assert remote(row.total) == -1
+assert Row.total is patched
 
-        Pair = collections.namedtuple("Pair", "a b")
-        assert type(remote(lambda pair: pair._replace(a=5), Pair(1, 2))) is Pair
-        class Typed(typing.NamedTuple):
-            a: int
-        assert remote(lambda t: t.a, Typed(1)) == 1
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+assert remote(lambda level: level is Level.HIGH, Level.HIGH) is True
+assert remote(lambda: Level.LOW) is Level.LOW
 
-        class Meta(type):
-            def __call__(cls, *args):
-                obj = super().__call__(*args)
-                obj.made_by = "meta"
-                return obj
-        class WithMeta(metaclass=Meta):
-            def __init__(self, x): self.x = x
-        made = remote(WithMeta, 1)
-        assert type(made) is WithMeta and made.made_by == "meta"
+Pair = collections.namedtuple("Pair", "a b")
+assert type(remote(lambda pair: pair._replace(a=5), Pair(1, 2))) is Pair
+class Typed(typing.NamedTuple):
+    a: int
+assert remote(lambda t: t.a, Typed(1)) == 1
+""",
+    "classes of all kinds": """
+class Meta(type):
+    def __call__(cls, *args):
+        obj = super().__call__(*args)
+        obj.made_by = "meta"
+        return obj
+class WithMeta(metaclass=Meta):
+    def __init__(self, x): self.x = x
+made = remote(WithMeta, 1)
+assert type(made) is WithMeta and made.made_by == "meta"
 
-        class Abstract(abc.ABC):
-            @abc.abstractmethod
-            def run(self): ...
-        class Concrete(Abstract):
-            __slots__ = ("x",)
-            def __init__(self, x):
-                super().__init__()
-                self.x = x
-            @property
-            def double(self): return self.x * 2
-            @classmethod
-            def make(cls, x): return cls(x)
-            @staticmethod
-            def helper(x): return x + 1
-            def run(self): return self.helper(self.double)
-        assert remote(Concrete.make, 2).run() == 5
-        assert remote(Concrete(2).run) == 5
-        assert remote(lambda x: isinstance(x, Abstract), Concrete(1)) is True
+class Abstract(abc.ABC):
+    @abc.abstractmethod
+    def run(self): ...
+class Concrete(Abstract):
+    __slots__ = ("x",)
+    def __init__(self, x):
+        super().__init__()
+        self.x = x
+    @property
+    def double(self): return self.x * 2
+    @classmethod
+    def make(cls, x): return cls(x)
+    @staticmethod
+    def helper(x): return x + 1
+    def run(self): return self.helper(self.double)
+assert remote(Concrete.make, 2).run() == 5
+assert remote(Concrete(2).run) == 5
+assert remote(lambda x: isinstance(x, Abstract), Concrete(1)) is True
 
-        T = typing.TypeVar("T")
-        class Box(typing.Generic[T]):
-            def __init__(self, item: T): self.item = item
-        class IntBox(Box[int]): pass
-        assert type(remote(IntBox, 1)) is IntBox
+T = typing.TypeVar("T")
+class Box(typing.Generic[T]):
+    def __init__(self, item: T): self.item = item
+class IntBox(Box[int]): pass
+assert type(remote(IntBox, 1)) is IntBox
 
-        async def coroutine(x): return x + FACTOR
-        assert remote(lambda: asyncio.run(coroutine(1))) == 5
-        def generator(n): yield from range(n)
-        assert remote(lambda: list(generator(3))) == [0, 1, 2]
-        @functools.cache
-        def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
-        assert remote(fib, 50) == 12586269025
-        assert remote(lambda: concurrent.futures.Future.__name__) == "Future"
-        assert remote(functools.partial(lambda a, b: a - b, b=1), 3) == 2
+class Trouble(Exception):
+    def __init__(self, code):
+        super().__init__(code)
+        self.code = code
+def give(): return Trouble(5)
+assert type(remote(give)) is Trouble
+""",
+    "classes that refer to each other": """
+def outer():
+    class Local:
+        def again(self): return Local()
+    return Local
+Local = outer()
+assert type(remote(lambda: Local().again())) is Local
 
-        def outer():
-            class Local:
-                def again(self): return Local()
-            return Local
-        Local = outer()
-        assert type(remote(lambda: Local().again())) is Local
+class Left:
+    def other(self): return Right()
+class Right:
+    def other(self): return Left()
+assert type(remote(Left().other)) is Right
+assert type(remote(Right().other)) is Left
 
-        counter = [0]
-        def count():
-            counter[0] += 1
-            return counter[0]
-        assert [remote(count) for _ in range(2)] == [1, 1]
-        counter[0] = 10
-        assert remote(count) == 11
+class Base:
+    def __init_subclass__(cls): cls.label = "sub of " + cls.__base__.__name__
+    def derive(self): return Derived()
+class Derived(Base):
+    def derive(self): return super().derive(), __class__
+    def hidden(self): return self.__secret
+    def __secret(self): return FACTOR
+made, cls = remote(Derived().derive)
+assert type(made) is cls is Derived
+assert remote(lambda: (Derived.label, Derived.__qualname__)) == ("sub of Base", "Derived")
+assert remote(Derived().hidden()) == FACTOR
+assert remote(lambda x: (type(x) is Base, isinstance(x, Derived)), Base()) == (True, False)
+""",
+}
 
-        class Left:
-            def other(self): return Right()
-        class Right:
-            def other(self): return Left()
-        assert type(remote(Left().other)) is Right
-        assert type(remote(Right().other)) is Left
 
-        class Base:
-            def __init_subclass__(cls): cls.label = "sub of " + cls.__base__.__name__
-            def derive(self): return Derived()
-        class Derived(Base):
-            def derive(self): return super().derive(), __class__
-            def hidden(self): return self.__secret
-            def __secret(self): return FACTOR
-        made, cls = remote(Derived().derive)
-        assert type(made) is cls is Derived
-        assert remote(lambda: (Derived.label, Derived.__qualname__)) == ("sub of Base", "Derived")
-        assert remote(Derived().hidden()) == FACTOR
-        assert remote(lambda x: (type(x) is Base, isinstance(x, Derived)), Base()) == (True, False)
-
-        class Trouble(Exception):
-            def __init__(self, code):
-                super().__init__(code)
-                self.code = code
-        def give(): return Trouble(5)
-        assert type(remote(give)) is Trouble
-        """,
-    )
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_worker_runs_code_of_main(tmp_path: Path, program: str) -> None:
+    run_main(tmp_path, HEAD + program)
 
 
 def test_a_worker_sends_home_what_it_made_itself(tmp_path: Path) -> None:

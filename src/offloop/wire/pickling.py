@@ -18,18 +18,18 @@ Measured on CPython 3.11, 2 cores, in ns, for the whole of `MessageEncoder.encod
 message                               pickle.dumps  encode  pickle.loads  decode
 ====================================  ============  ======  ============  ======
 ``(1, 2)``                                     190     330           135     205
-``((1, 2), {})``                               220     590           170     255
+``((1, 2), {})``                               220     490           170     255
 nested dict and lists, 18 objects              430     810           475     625
 instance of a dataclass in __main__          1,610   2,670         1,250     640
 NumPy array of 10                            4,000   4,170         2,500   1,750
 ====================================  ============  ======  ============  ======
 
-Of what the second line adds, the pickler's look-up of ``reducer_override`` takes
+Of what the third line adds, the pickler's look-up of ``reducer_override`` takes
 about 30 ns, the priming 45 and the preamble 45; the rest is this method.  A
 fresh pickler for each message would add 750, a `BytesIO` in the list's place 90.
 ``persistent_id`` would cost a Python call for every object, also for an int.
 Of the instance's 2,670, checking that its class is unchanged takes 700;
-``cloudpickle.dumps`` takes 92,000.  `PLAIN` makes the first line: what refers to
+``cloudpickle.dumps`` takes 92,000.  `PLAIN` makes the first two: what refers to
 nothing, if that is seen quickly, needs neither priming nor preamble.
 
 This module loads in workers: only light imports.
@@ -146,7 +146,8 @@ class MessageEncoder:
     def encode(self, obj: Any, buffer_callback: BufferCallback | None = None) -> bytes:
         """Pickle an object.
 
-        The cheapest messages are single atoms and tuples of up to eight.
+        The cheapest messages are atoms, tuples of up to eight, and such
+        arguments as ``(args, {})`` where ``args`` is one of those.
 
         Args:
             obj: what to pickle.
@@ -165,7 +166,8 @@ class MessageEncoder:
             return pickle.dumps(obj, PROTOCOL)
         if kind is tuple and len(obj) <= _MANY:
             for item in obj:
-                if type(item) not in PLAIN:
+                kind = type_of(item)
+                if kind not in PLAIN and not (_is_flat(item) if kind is tuple else kind is dict and not item):
                     break
             else:
                 return pickle.dumps(obj, PROTOCOL)
@@ -173,9 +175,7 @@ class MessageEncoder:
         # Whoever comes in while this one is busy, or after it failed, finds none and gets a new one.
         self._spare = None
         pickler, dump, chunks = ready
-        if buffer_callback is not None:
-            pickler.callback = buffer_callback
-            pickler.dirty = True
+        pickler.callback = buffer_callback
         dump(obj)
         if len(chunks) == 1:
             data = PREAMBLE + chunks.pop()
@@ -183,6 +183,7 @@ class MessageEncoder:
             data = b"".join((PREAMBLE, *chunks))
             chunks.clear()
         pickler.memo = _SEED  # also lets go of what was pickled
+        pickler.callback = None
         self._spare = ready
         if pickler.dirty:
             self._clean(ready)
@@ -195,7 +196,6 @@ class MessageEncoder:
     def _clean(self, ready: Ready) -> None:
         """Make a pickler ready for the next message, after one that was not the simplest."""
         pickler = ready[0]
-        pickler.callback = None
         pickler.globals_ref = {}
         pickler.inlined = pickler.dirty = False
 
@@ -206,6 +206,15 @@ class MessageEncoder:
     def importable(self, module_name: str, /) -> bool:
         """See `Owner.importable`."""
         raise NotImplementedError
+
+
+def _is_flat(items: tuple[Any, ...]) -> bool:
+    if len(items) > _MANY:
+        return False
+    for item in items:  # noqa: SIM110 - a generator for `all` costs more than the items
+        if type(item) not in PLAIN:
+            return False
+    return True
 
 
 def is_named(obj: Any, importable: Callable[[str], bool]) -> bool:
