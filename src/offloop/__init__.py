@@ -74,10 +74,9 @@ _HOME = {
 _MODULE = {name: module for module, names in _HOME.items() for name in names.split()}
 
 __version__ = "0.1.0"
-__all__ = ["__version__", *sorted(_MODULE)]
-
 
 if not TYPE_CHECKING:  # else a type checker would take any name for one that exists
+    __all__ = ["__version__", *sorted(_MODULE)]
 
     def __getattr__(name: str) -> object:
         module = _MODULE.get(name)
@@ -89,6 +88,5 @@ if not TYPE_CHECKING:  # else a type checker would take any name for one that ex
         globals()[name] = value
         return value
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

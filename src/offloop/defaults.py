@@ -107,7 +107,7 @@ def submit(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Execution[An
     return pool().submit(fn, *args, **kwargs)
 
 
-def map(  # as on a pool
+def map(  # hides the builtin in this module only: the public name is `offloop.map`
     fn: Callable[..., R], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Any
 ) -> Map[R]:
     """Call ``fn`` over the iterables on the global pool; see `Worker.map`."""

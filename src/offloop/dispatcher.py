@@ -13,17 +13,18 @@ from asyncio.events import _get_running_loop
 from collections.abc import Callable, Hashable
 from copy import copy
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import ref
 
 from offloop.errors import QueueFull, StatusError, WorkerKilled
 from offloop.execution import Execution
 from offloop.handle import WorkerHandle
 from offloop.link import Context
-from offloop.scheduling.estimate import Kind
+from offloop.policy import ContextMaker, Policy
+from offloop.scheduling.estimate import Kinds
 from offloop.scheduling.scheduler import Scheduler
-from offloop.scheduling.state import GONE, Limits, Plan, WorkerState
-from offloop.task import CallableTask, TaskLike
+from offloop.scheduling.state import Plan, WorkerState
+from offloop.task import TaskLike
 
 #: Taking tasks; finishing them; killed; (a single worker) crashed or unable to start.
 OPEN, CLOSING, KILLED, BROKEN = range(4)
@@ -32,24 +33,6 @@ OPEN, CLOSING, KILLED, BROKEN = range(4)
 TICK = 0.002
 #: Failed starts in a row, with none succeeding, after which what waits fails.
 MAX_START_FAILURES = 3
-#: Kinds of task whose durations are remembered.
-MAX_KINDS = 4096
-
-
-class Policy(NamedTuple):
-    """How a dispatcher treats its workers.
-
-    Attributes:
-        limits: the scheduler's options.
-        queue_limit: how many tasks may wait, or None.
-        cancel_grace: seconds a cancelled task may go on before its worker is killed.
-        heal: whether a lost worker is replaced; a single worker is not.
-    """
-
-    limits: Limits
-    queue_limit: int | None = None
-    cancel_grace: float = 1.0
-    heal: bool = True
 
 
 class Dispatcher:
@@ -61,7 +44,7 @@ class Dispatcher:
         owner: the worker or pool that this dispatcher works for; held only while tasks are outstanding.
     """
 
-    def __init__(self, factory: Any, policy: Policy, owner: object) -> None:
+    def __init__(self, factory: ContextMaker, policy: Policy, owner: object) -> None:
         self.policy = policy
         self.scheduler: Scheduler[Execution[Any]] = Scheduler(policy.limits)
         self.status = OPEN
@@ -74,7 +57,7 @@ class Dispatcher:
         self._kept: object = None
         self._factory = factory
         self._context: Context | None = None
-        self._kinds: dict[int, tuple[object, Kind]] = {}
+        self._kind_of = Kinds().of
         self._ids = 0
         self._outstanding = 0
         self._turn_due = False
@@ -139,6 +122,12 @@ class Dispatcher:
             raise StatusError("The worker has crashed")
         raise StatusError("The worker has been shut down")
 
+    def check_open(self) -> None:
+        """Raise the error for the wrong event loop, or for a dispatcher that takes no more tasks."""
+        self.bind()
+        if self.status != OPEN:
+            self.refuse()
+
     def bind(self) -> AbstractEventLoop:
         """Tie this dispatcher to the running event loop, or refuse another one."""
         loop = _get_running_loop()
@@ -155,18 +144,6 @@ class Dispatcher:
                 "offloop.Executor, which may be used from any thread"
             )
         return loop
-
-    def _kind_of(self, task: object) -> Kind:
-        """The kind of a task: that of the code it runs, so that lambdas made in a loop are one kind."""
-        target = task.fn if type(task) is CallableTask else type(task)
-        code = getattr(target, "__code__", target)
-        found = self._kinds.get(id(code))
-        if found is None:
-            if len(self._kinds) >= MAX_KINDS:
-                self._kinds.clear()
-            # The code is kept beside its kind, so that its id is not used again.
-            found = self._kinds[id(code)] = (code, Kind())
-        return found[1]
 
     # -- carrying out -------------------------------------------------------
 
@@ -320,9 +297,7 @@ class Dispatcher:
 
     def open(self) -> None:
         """Start what is to run from the beginning."""
-        self.bind()
-        if self.status != OPEN:
-            self.refuse()
+        self.check_open()
         self.schedule_turn()
 
     def cancel_all(self, *, running: bool) -> None:
@@ -343,57 +318,7 @@ class Dispatcher:
             handle.kill()
         self.schedule_turn()
 
-    # -- single workers -------------------------------------------------------
-
-    def lease(self) -> WorkerState[Execution[Any]]:
-        """Choose a worker for a lease."""
-        self.bind()
-        if self.status != OPEN:
-            self.refuse()
-        return self.scheduler.lease(monotonic())
-
-    def release(self, worker: WorkerState[Execution[Any]]) -> None:
-        """End a lease."""
-        self.scheduler.release(worker)
-        self.schedule_turn()
-
-    def cancel_pinned(self, worker: WorkerState[Execution[Any]]) -> None:
-        """Cancel what was enqueued for this very worker."""
-        for item in [*worker.pinned, *worker.hand.values()]:
-            if item.pin:
-                item.cancel()
-
-    async def end_worker(self, worker: WorkerState, *, cancel_pending: bool = False) -> int:
-        """End one worker when it has finished, and replace it; returns its exit code."""
-        self.bind()
-        handle = self.handles.get(worker.number)
-        if cancel_pending:
-            for item in list(worker.pinned):
-                item.cancel()
-        self.scheduler.retire(worker)
-        self.schedule_turn()
-        return await asyncio.shield(handle.exited) if handle is not None else 0
-
-    def kill_worker(self, worker: WorkerState[Execution[Any]]) -> None:
-        """End one worker at once."""
-        handle = self.handles.get(worker.number)
-        if handle is not None:
-            handle.kill(all=False)
-        elif worker.phase != GONE:
-            for item in list(worker.pinned):
-                self.scheduler.discard(item)
-                self.ended()
-                item.set_exception(WorkerKilled("The worker was killed before the task started"))
-            self.scheduler.retire(worker)
-        self.schedule_turn()
-
-    async def recycle(self) -> None:
-        """Replace each of today's workers in turn."""
-        self.bind()
-        for number in self.scheduler.running_numbers():
-            worker = self.scheduler.workers.get(number)
-            if worker is not None and self.status == OPEN:
-                await self.end_worker(worker)
+    # -- what becomes of workers ----------------------------------------------
 
     def worker_not_started(self, problem: BaseException) -> None:
         """A worker could not start; after a few of them in a row what waits fails."""
@@ -418,6 +343,8 @@ class Dispatcher:
         if code and (self.status != OPEN or not self.policy.heal):
             self.exit_code = self.exit_code or code
         self.schedule_turn()
+
+    # -- an owner that forgot to close ---------------------------------------
 
     def call_on_loop(self, callback: Callable[..., None], *args: object) -> None:
         """Call back on the event loop, from whatever thread a finaliser runs in."""

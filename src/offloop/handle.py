@@ -13,7 +13,7 @@ from offloop.errors import SerializationError, TaskTimeout, WorkerCrashed, Worke
 from offloop.execution import Execution
 from offloop.link import Context, Exit, Link
 from offloop.scheduling.state import WorkerState
-from offloop.task import CallableTask, describe
+from offloop.task import CallableTask, TaskLike, describe
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher
@@ -251,11 +251,12 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def unloadable_task(task: Any, error: BaseException) -> SerializationError:
+def unloadable_task(task: TaskLike[Any], error: BaseException) -> SerializationError:
     """The error for a task that can't be loaded in a worker; it names the task."""
+    name = describe(task)
     origin = getattr(task.fn if isinstance(task, CallableTask) else type(task), "__module__", None)
     home = f" of module {origin}" if origin else ""
-    text = f"{describe(task)}{home} could not be loaded in the worker: {type(error).__name__}: {error}"
+    text = f"{name}{home} could not be loaded in the worker: {type(error).__name__}: {error}"
     if isinstance(error, ImportError):
         text += "; a worker imports it anew, with the sys.path of this process"
     result = SerializationError(text)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from offloop.dispatcher import OPEN, Dispatcher
-from offloop.errors import StatusError
+from offloop.errors import StatusError, WorkerKilled
 from offloop.scheduling.state import GONE, READY, RETIRING, WorkerState
 from offloop.worker import Worker
 
@@ -26,10 +28,11 @@ class LeasedWorker(Worker):
     for it fails with `WorkerCrashed`: its environment is gone.
     """
 
-    def __init__(self, dispatcher: Dispatcher, state: WorkerState[Execution[Any]]) -> None:
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        dispatcher.check_open()
         self._dispatcher = dispatcher
-        self._state_ = state
-        self._pin = state.number
+        self._state_ = dispatcher.scheduler.lease(monotonic())
+        self._pin = self._state_.number
         self._held = True
         self._ended = ""
         # The pool must outlive its leases.
@@ -79,19 +82,19 @@ class LeasedWorker(Worker):
         """Give the worker back to its pool.  Doing so again does nothing."""
         if self._held:
             self._held = False
-            self._dispatcher.release(self._state_)
+            _release(self._dispatcher, self._state_)
 
     async def shutdown(self, *, cancel_pending: bool = False) -> int:
         """End this worker itself, once it has finished; the pool replaces it.  See `Worker.shutdown`."""
         self._ended = self._ended or "The worker has been shut down"
         self.release()
-        return await self._dispatcher.end_worker(self._state_, cancel_pending=cancel_pending)
+        return await end_worker(self._dispatcher, self._state_, cancel_pending=cancel_pending)
 
     def kill(self) -> None:
         """End this worker itself at once; the pool replaces it."""
         self._ended = self._ended or "The worker has been shut down"
         self.release()
-        self._dispatcher.kill_worker(self._state_)
+        _kill_worker(self._dispatcher, self._state_)
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,7 +103,7 @@ class LeasedWorker(Worker):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._dispatcher.cancel_pinned(self._state_)
+            _cancel_pinned(self._state_)
         self.release()
 
     def __repr__(self) -> str:
@@ -111,4 +114,45 @@ class LeasedWorker(Worker):
     def __del__(self) -> None:
         if self.__dict__.get("_held"):
             self._held = False
-            self._dispatcher.call_on_loop(self._dispatcher.release, self._state_)
+            self._dispatcher.call_on_loop(_release, self._dispatcher, self._state_)
+
+
+def _release(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]]) -> None:
+    """End a lease.  No method: a finaliser has it called when the lease itself is gone."""
+    dispatcher.scheduler.release(worker)
+    dispatcher.schedule_turn()
+
+
+def _cancel_pinned(worker: WorkerState[Execution[Any]]) -> None:
+    """Cancel what was enqueued for this very worker."""
+    for item in [*worker.pinned, *worker.hand.values()]:
+        if item.pin:
+            item.cancel()
+
+
+async def end_worker(
+    dispatcher: Dispatcher, worker: WorkerState[Execution[Any]], *, cancel_pending: bool = False
+) -> int:
+    """End one worker when it has finished, and replace it; returns its exit code."""
+    dispatcher.bind()
+    handle = dispatcher.handles.get(worker.number)
+    if cancel_pending:
+        for item in list(worker.pinned):
+            item.cancel()
+    dispatcher.scheduler.retire(worker)
+    dispatcher.schedule_turn()
+    return await asyncio.shield(handle.exited) if handle is not None else 0
+
+
+def _kill_worker(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]]) -> None:
+    """End one worker at once."""
+    handle = dispatcher.handles.get(worker.number)
+    if handle is not None:
+        handle.kill(all=False)
+    elif worker.phase != GONE:
+        for item in list(worker.pinned):
+            dispatcher.scheduler.discard(item)
+            dispatcher.ended()
+            item.set_exception(WorkerKilled("The worker was killed before the task started"))
+        dispatcher.scheduler.retire(worker)
+    dispatcher.schedule_turn()

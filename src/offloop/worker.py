@@ -8,9 +8,10 @@ from collections.abc import AsyncIterable, Callable, Hashable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from offloop.dispatcher import BROKEN, OPEN, Dispatcher, Policy
+from offloop.dispatcher import BROKEN, OPEN, Dispatcher
 from offloop.execution import Execution
 from offloop.mapping import Map
+from offloop.policy import Policy
 from offloop.scheduling.state import Limits
 from offloop.task import CallableTask, TaskLike
 
@@ -81,7 +82,8 @@ class Worker(ABC):
 
         Every keyword belongs to ``fn``; see `options` for the others.
         """
-        return self._dispatcher.enqueue(CallableTask(fn, *args, **kwargs), pin=self._pin)
+        task: CallableTask[Any] = CallableTask(fn, *args, **kwargs)
+        return self._dispatcher.enqueue(task, pin=self._pin)
 
     def options(
         self,
@@ -196,9 +198,10 @@ class WorkerFactory(ABC):
             raise TypeError(f"concurrency must be an int, not {type(concurrency).__name__}")
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
-        if bootstrap is not None and not callable(bootstrap) and not hasattr(bootstrap, "__fspath__"):
-            if not isinstance(bootstrap, str):
-                raise TypeError("bootstrap must be a callable or the path to a Python file")
+        if bootstrap is None or callable(bootstrap):
+            return
+        if not isinstance(bootstrap, str) and not hasattr(bootstrap, "__fspath__"):
+            raise TypeError("bootstrap must be a callable or the path to a Python file")
 
 
 class ContextWorker(Worker):
@@ -245,7 +248,8 @@ class WorkerWithOptions(Worker):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Execution[Any]:
         """As of the worker itself, with these defaults."""
-        return self._worker.enqueue(CallableTask(fn, *args, **kwargs), **self._defaults)
+        task: CallableTask[Any] = CallableTask(fn, *args, **kwargs)
+        return self._worker.enqueue(task, **self._defaults)
 
     async def shutdown(self, *, cancel_pending: bool = False) -> int:
         """As of the worker itself."""

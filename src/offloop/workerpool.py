@@ -11,8 +11,9 @@ from typing import Any
 
 from offloop.contexts import resolve_factory
 from offloop.cpus import usable_cpus
-from offloop.dispatcher import OPEN, Dispatcher, Policy
-from offloop.lease import LeasedWorker
+from offloop.dispatcher import OPEN, Dispatcher
+from offloop.lease import LeasedWorker, end_worker
+from offloop.policy import Policy
 from offloop.scheduling.state import Limits
 from offloop.task import CallableTask, Task
 from offloop.worker import Worker, WorkerFactory
@@ -109,7 +110,7 @@ class WorkerPool(Worker):
             StatusError: the pool was shut down or killed.
             RuntimeError: called from another thread or event loop.
         """
-        return LeasedWorker(self._dispatcher, self._dispatcher.lease())
+        return LeasedWorker(self._dispatcher)
 
     async def broadcast(self, fn: Callable[..., Any] | Task[Any], /, *args: Any, **kwargs: Any) -> list[Any]:
         """Run something once in every running worker.
@@ -123,7 +124,8 @@ class WorkerPool(Worker):
 
         Cancelling this call cancels what has not finished.
         """
-        task = fn if isinstance(fn, Task) else CallableTask(fn, *args, **kwargs)
+        # To pyright a callable that is a Task as well is a task of something unknown.
+        task: Task[Any] = fn if isinstance(fn, Task) else CallableTask(fn, *args, **kwargs)  # pyright: ignore[reportUnknownVariableType]
         dispatcher = self._dispatcher
         return await asyncio.gather(
             *(dispatcher.enqueue(task, pin=number) for number in dispatcher.scheduler.running_numbers())
@@ -131,7 +133,12 @@ class WorkerPool(Worker):
 
     async def recycle(self) -> None:
         """Replace every worker, one after the other: the new one is started before the old one retires."""
-        await self._dispatcher.recycle()
+        dispatcher = self._dispatcher
+        dispatcher.bind()
+        for number in dispatcher.scheduler.running_numbers():
+            worker = dispatcher.scheduler.workers.get(number)
+            if worker is not None and dispatcher.status == OPEN:
+                await end_worker(dispatcher, worker)
 
     async def wait_for_room(self) -> None:
         """Wait until ``enqueue`` would not raise `QueueFull`.

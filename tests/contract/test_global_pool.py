@@ -19,7 +19,6 @@ async def test_the_module_level_functions_use_one_global_pool() -> None:
     assert await offloop.submit(tasks.add, 1, right=2) == 3
     assert await offloop.enqueue(tasks.Echo("task")) == "task"
     assert await offloop.map(tasks.echo, range(10)) == list(range(10))
-    assert [item async for item in offloop.stream(tasks.count_to, 3)] == [0, 1, 2]
     async with offloop.get_worker() as lease:
         assert await lease.submit(os.getpid) != os.getpid()
     assert isinstance(offloop.pool(), offloop.WorkerPool)

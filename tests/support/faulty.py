@@ -155,9 +155,9 @@ def spin(mailbox: str) -> None:
 
     The bound keeps a worker which fails to cancel it from spinning for ever.
     """
-    tell(mailbox, "started")
     deadline = time.monotonic() + 20
     try:
+        tell(mailbox, "started")  # in here: the cancellation may come right after it
         while time.monotonic() < deadline:
             sum(range(1000))
     except BaseException as error:

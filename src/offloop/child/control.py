@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import _signal  # the C module: `signal` would load enum, at 8 ms a start
 import _thread
 import os
-from typing import TYPE_CHECKING
 
+from offloop.child.lowlevel import signals, sockets
 from offloop.child.turns import Turns
 from offloop.wire.frames import (
     CANCEL,
@@ -18,11 +17,8 @@ from offloop.wire.frames import (
     unpack_numbers,
 )
 
-if TYPE_CHECKING:
-    from socket import socket
-
 #: Interrupts the main thread.  A real-time signal where there are any: user code hardly uses those.
-INTERRUPT: int = getattr(_signal, "SIGRTMIN", _signal.SIGUSR2 - 7) + 7
+INTERRUPT: int = getattr(signals, "SIGRTMIN", signals.SIGUSR2 - 7) + 7
 #: The exit status of a worker whose parent is gone.
 ORPHANED = 70
 _CHUNK = 1 << 14
@@ -37,7 +33,7 @@ class Control:
         limit: the largest payload accepted, in bytes.
     """
 
-    def __init__(self, sock: socket, turns: Turns, limit: int) -> None:
+    def __init__(self, sock: sockets.socket, turns: Turns, limit: int) -> None:
         self._sock = sock
         self._turns = turns
         self._frames = FrameDecoder(limit)
@@ -45,13 +41,13 @@ class Control:
 
     def start(self) -> None:
         """Start the thread, and have its signal interrupt the calling one."""
-        _signal.signal(INTERRUPT, self._turns.interrupt)
+        signals.signal(INTERRUPT, self._turns.interrupt)
         _thread.start_new_thread(self._serve, ())
 
     def _serve(self) -> None:
         # Signals are for the main thread: one that blocks in a system call is
         # woken only if the kernel hands the signal to that very thread.
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+        signals.pthread_sigmask(signals.SIG_BLOCK, signals.valid_signals())
         try:
             while data := self._sock.recv(_CHUNK):
                 for record in self._frames.feed(data):
@@ -69,4 +65,4 @@ class Control:
         if record[0] == CANCEL:
             for place, _ in places:
                 if self._turns.request_cancel(place):
-                    _signal.pthread_kill(self._runner_thread, INTERRUPT)
+                    signals.pthread_kill(self._runner_thread, INTERRUPT)

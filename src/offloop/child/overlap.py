@@ -138,7 +138,7 @@ class Overlap:
         self._arm_expiry()
 
 
-async def _settle(value: Any) -> Any:
+async def _settle(value: Awaitable[Any] | AsyncGeneratorType[Any, Any]) -> Any:
     """What an awaitable gives, or the list of what an async generator yields."""
     if isinstance(value, AsyncGeneratorType):
         return [item async for item in value]
@@ -155,7 +155,7 @@ async def _leave(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def await_all(awaitables: list[Awaitable[Any]]) -> None:
-    """Await what closing the environment left to be awaited; failures are logged by the environment's owner."""
+    """Await what removing entries from the environment left to be awaited; a failure is logged."""
     results = await asyncio.gather(*awaitables, return_exceptions=True)
     for result in results:
         if isinstance(result, Exception):

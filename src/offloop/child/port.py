@@ -31,7 +31,8 @@ from offloop.wire.frames import (
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from socket import socket
+
+    from offloop.child.lowlevel import sockets
 
 #: Bytes asked for in one receive.
 CHUNK = 1 << 16
@@ -53,7 +54,7 @@ class SocketPort:
         limit: the largest payload accepted, in bytes.
     """
 
-    def __init__(self, sock: socket, ledger: Ledger, limit: int) -> None:
+    def __init__(self, sock: sockets.socket, ledger: Ledger, limit: int) -> None:
         self.ledger = ledger
         self._sock = sock
         self._frames = FrameDecoder(limit)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from _socket import socket
 from collections.abc import Callable
 from typing import Any
 
 from offloop.child.control import ORPHANED, Control
 from offloop.child.lastwords import keep_last_words
+from offloop.child.lowlevel import sockets
 from offloop.child.port import SocketPort
 from offloop.child.runner import Runner
 from offloop.child.turns import Turns
@@ -20,7 +20,7 @@ from offloop.wire.frames import REFUSED
 
 def run_worker(data_fd: int, control_fd: int, ledger_fd: int, limit: int) -> int:
     """Be a worker process until told to stop; returns the exit status."""
-    data, control = socket(fileno=data_fd), socket(fileno=control_fd)
+    data, control = sockets.socket(fileno=data_fd), sockets.socket(fileno=control_fd)
     data.settimeout(None)
     control.settimeout(None)
     _let_go_of_forks(data, control)
@@ -47,11 +47,11 @@ def run_worker(data_fd: int, control_fd: int, ledger_fd: int, limit: int) -> int
     return 0
 
 
-def _let_go_of_forks(*sockets: socket) -> None:
+def _let_go_of_forks(*socks: sockets.socket) -> None:
     """A process that a task forks must not hold, or speak on, the worker's sockets."""
 
     def close() -> None:
-        for sock in sockets:
+        for sock in socks:
             sock.close()
 
     os.register_at_fork(after_in_child=close)
@@ -72,7 +72,7 @@ def _apply(options: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (options["memory_limit"], hard))
 
 
-def make_environment(factory: Callable[[], Environment] | None) -> Environment:
+def make_environment(factory: Callable[[], object] | None) -> Environment:
     """The worker's environment, from its class or factory."""
     environment = factory() if factory is not None else LocalEnvironment()
     if not isinstance(environment, Environment):
@@ -80,17 +80,21 @@ def make_environment(factory: Callable[[], Environment] | None) -> Environment:
     return environment
 
 
-def run_bootstrap(bootstrap: Any, environment: Environment) -> None:
+def run_bootstrap(
+    bootstrap: Callable[[Environment], Any] | str | os.PathLike[str] | None, environment: Environment
+) -> None:
     """Run the bootstrap: a callable given the environment, or a path to a Python file."""
     if bootstrap is None:
         return
     if callable(bootstrap):
-        result = bootstrap(environment)
+        result: object = bootstrap(environment)
         if hasattr(type(result), "__await__"):
             import asyncio
 
+            awaitable: Any = result
+
             async def finish() -> None:
-                await result
+                await awaitable
 
             asyncio.run(finish())
         return
@@ -108,11 +112,11 @@ def leave(status: int) -> None:
         import atexit
 
         atexit._run_exitfuncs()
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except Exception:
-            continue
+            pass  # closed, or broken: nobody is left to be told
     os._exit(status)

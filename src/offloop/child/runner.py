@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FLUSH_AFTER = 0.001
 #: Results of these types are neither awaited nor exhausted.
 PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
+#: Results of this type are exhausted.
+GENERATOR: type[Any] = GeneratorType
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -238,7 +240,7 @@ class Runner:
                 if type(value) not in PLAIN:
                     if is_awaitable(value):
                         return value
-                    if type(value) is GeneratorType:
+                    if type(value) is GENERATOR:
                         value = list(value)
             finally:
                 turns.interruptible = 0
@@ -283,7 +285,7 @@ class Runner:
         self.port.failure(record[3], error, start, end)
 
 
-def is_awaitable(value: Any) -> bool:
+def is_awaitable(value: object) -> bool:
     """Whether a task's result is to be awaited, or exhausted asynchronously."""
     return isinstance(value, (CoroutineType, AsyncGeneratorType)) or hasattr(type(value), "__await__")
 

@@ -9,16 +9,14 @@ worker's end.  It lives as long as the parent holds its socket.
 
 from __future__ import annotations
 
-import _signal  # the C module: `signal` would load enum, at 8 ms a start
-import _socket
 import gc
 import os
 import select
 import sys
-from _socket import CMSG_LEN, SCM_RIGHTS, SOL_SOCKET, socket
 from typing import Any
 
 from offloop.child.control import ORPHANED
+from offloop.child.lowlevel import signals, sockets
 from offloop.child.process import leave, run_worker
 from offloop.wire.frames import HEADER, HEADER_SIZE, READY, REFUSED, FrameDecoder, frame
 
@@ -29,7 +27,7 @@ EXITED = 67  #: from it: process ``ref`` ended with wait status ``id``; ``start`
 
 _INT = 4
 #: Received descriptors are not handed on to programs that tasks start.
-MSG_CMSG_CLOEXEC: int = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
+MSG_CMSG_CLOEXEC: int = getattr(sockets, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Template:
@@ -40,7 +38,7 @@ class Template:
         limit: the largest payload that workers accept, in bytes.
     """
 
-    def __init__(self, sock: socket, limit: int) -> None:
+    def __init__(self, sock: sockets.socket, limit: int) -> None:
         self._sock = sock
         self._limit = limit
         self._parent = os.getppid()
@@ -54,8 +52,8 @@ class Template:
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_read, False)
         os.set_blocking(wake_write, False)
-        _signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        _signal.signal(_signal.SIGCHLD, lambda *_: None)
+        signals.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signals.signal(signals.SIGCHLD, _do_nothing)
         own = [wake_read, wake_write]
         poll = select.poll()
         for fd in (self._sock.fileno(), wake_read, *self._watch_parent(own)):
@@ -98,15 +96,19 @@ class Template:
 
     def _say(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
         rights = b"".join(fd.to_bytes(_INT, sys.byteorder) for fd in fds)
-        ancillary = [(SOL_SOCKET, SCM_RIGHTS, rights)] if fds else []
+        ancillary = [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, rights)] if fds else []
         try:
             self._sock.sendmsg([data], ancillary)
         except OSError:
             pass  # the parent is gone, which the loop will see
 
     def _spawn(self, own: list[int]) -> tuple[int, int, int] | bool:
-        """Answer one request: the descriptors in the new worker, True in the template, False without a parent."""
-        data, ancillary, _, _ = self._sock.recvmsg(HEADER_SIZE, CMSG_LEN(3 * _INT), MSG_CMSG_CLOEXEC)
+        """Answer one request.
+
+        Returns:
+            In the new worker: its descriptors.  In the template: True, or False without a parent.
+        """
+        data, ancillary, _, _ = self._sock.recvmsg(HEADER_SIZE, sockets.CMSG_LEN(3 * _INT), MSG_CMSG_CLOEXEC)
         fds = [
             int.from_bytes(rights[at : at + _INT], sys.byteorder)
             for _, _, rights in ancillary
@@ -138,8 +140,8 @@ class Template:
     def _become_worker(self, own: list[int]) -> None:
         """Right after the fork: let go of what is the template's, and die with it."""
         template = os.getppid()
-        _signal.set_wakeup_fd(-1)
-        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        signals.set_wakeup_fd(-1)
+        signals.signal(signals.SIGCHLD, signals.SIG_DFL)
         self._sock.close()
         for fd in own:
             os.close(fd)
@@ -151,7 +153,7 @@ def die_with_parent(parent: int) -> None:
     if sys.platform == "linux":
         prctl = _prctl()
         if prctl is not None:
-            prctl(1, _signal.SIGKILL)  # PR_SET_PDEATHSIG
+            prctl(1, signals.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         os._exit(1)
 
@@ -165,9 +167,16 @@ def _prctl() -> Any:
         return None
 
 
+def _do_nothing(*_: object) -> None:
+    """A signal handler."""
+
+
 def ignore_interrupts() -> None:
-    """Leave Ctrl-C to the parent; a handler rather than SIG_IGN, which programs started here would inherit."""
-    _signal.signal(_signal.SIGINT, lambda *_: None)
+    """Leave Ctrl-C to the parent.
+
+    By a handler rather than by SIG_IGN, which programs started here would inherit.
+    """
+    signals.signal(signals.SIGINT, _do_nothing)
 
 
 def configure(config: dict[str, Any]) -> None:
@@ -232,7 +241,7 @@ def run_alone(config_fd: int, data_fd: int, control_fd: int, ledger_fd: int) -> 
 
 def main(fd: int) -> None:
     """Run the template on the socket ``fd``; started by `offloop.contexts.template`."""
-    sock = socket(fileno=fd)
+    sock = sockets.socket(fileno=fd)
     ignore_interrupts()
     config = receive_config(fd)
     if config is None:
@@ -253,6 +262,6 @@ def main(fd: int) -> None:
         status = 1
         try:
             status = run_worker(*worker, config["limit"])
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
         leave(status)

@@ -57,7 +57,7 @@ class Turns:
         return mine
 
     def take_back(self, places: Iterable[tuple[int, int]]) -> list[int]:
-        """Other thread: of these ``(place, id)``, keep those that lie ahead from running; returns their ids."""
+        """Other thread: of these ``(place, id)``, keep what lies ahead from running; returns the ids."""
         taken: list[int] = []
         with self._lock:
             for place, id in places:
@@ -85,12 +85,12 @@ class Turns:
         return cancel is None
 
     def settle(self) -> None:
-        """Runner's thread: the task has ended, so an interruption still on its way must not reach the next one."""
+        """Runner's thread: the task has ended; no interruption on its way may reach the next one."""
         if self.withdraw is not None:
             self.withdraw()
 
     def interrupt(self, *_: object) -> None:
-        """Runner's thread, as a signal handler too: raise `TaskCancelled` in the task that is to be cancelled."""
+        """Runner's thread, as a signal handler too: raise `TaskCancelled` in the task to be cancelled."""
         place = self.interruptible
         if place and place in self.cancelled:
             self.interruptible = 0

@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'offloop.contexts' has no attribute {name!r}")
 
 
-def resolve_factory(factory: WorkerFactory | str) -> WorkerFactory:
+def resolve_factory(factory: object) -> WorkerFactory:
     """The factory itself, or the one for a context's name with default options.
 
     Raises:

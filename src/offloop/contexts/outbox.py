@@ -28,7 +28,10 @@ class Outbox:
         self.closed = False
 
     def write(self, parts: list[bytes | memoryview]) -> None:
-        """Write these after all that was written before; never blocks, never raises for a peer that is gone."""
+        """Write these after all that was written before.
+
+        Never blocks, and never raises for a peer that is gone.
+        """
         if self.closed:
             return
         small: list[bytes | memoryview] = []

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from offloop.contexts.imports import importable
-from offloop.contexts.process_link import ProcessLink, WorkerOptions
+from offloop.contexts.process_link import ProcessLink
+from offloop.contexts.setup import WorkerOptions
 from offloop.contexts.starters import ExecStarter, Starter, TemplateStarter
 from offloop.contexts.template import interpreter
 from offloop.environment import Environment
@@ -58,7 +59,7 @@ class ProcessWorkerFactory(WorkerFactory):
     bootstrap: Callable[[Environment], Any] | str | os.PathLike[str] | None = None
     concurrency: int = 1
     preload: Sequence[str] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
     cwd: str | os.PathLike[str] | None = None
     nice: int = 0
     cpu_affinity: Sequence[int] | Literal["spread"] | None = None

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pickle
 import signal
 import socket
-import sys
 from collections.abc import Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from offloop.contexts.forks import close_in_forks
 from offloop.contexts.outbox import Outbox
+from offloop.contexts.replies import Replies, unloadable_result
 from offloop.contexts.sending import Sender
-from offloop.errors import SerializationError, WorkerStartError
+from offloop.contexts.setup import WorkerOptions
+from offloop.errors import WorkerStartError
 from offloop.link import Exit, Link, LinkOwner, S, Sendable, not_started
 from offloop.shm.ledger import Ledger, create_file
-from offloop.wire.codec import ReplyDecoder
 from offloop.wire.definitions import Definitions
-from offloop.wire.failure import decode_failure
 from offloop.wire.frames import (
-    BUFFERS,
     BYE,
     CANCEL,
     CANCELLED,
@@ -39,7 +36,6 @@ from offloop.wire.frames import (
     Record,
     frame,
     pack_numbers,
-    split_buffers,
     unpack_numbers,
 )
 
@@ -58,19 +54,6 @@ STATUS_GRACE = 0.5
 LIMIT = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-class WorkerOptions(NamedTuple):
-    """What a worker process is told about itself; see `offloop.ProcessWorkerFactory`."""
-
-    number: int
-    slots: int
-    cwd: str | None
-    nice: int
-    cpus: list[int] | None
-    memory_limit: int | None
-    environment: Any
-    bootstrap: Any
-
-
 class ProcessLink(Link):
     """The parent's end of one worker process."""
 
@@ -87,7 +70,8 @@ class ProcessLink(Link):
         self._options = options
         self._owner = owner
         self._definitions = definitions
-        self._decoder = ReplyDecoder(definitions)
+        replies = Replies(definitions)
+        self._decode, self._decode_failure = replies.decode, replies.decode_failure
         self._frames = FrameDecoder(LIMIT)
         self._control_frames = FrameDecoder(1 << 24)
         self._pidfd = -1
@@ -116,7 +100,7 @@ class ProcessLink(Link):
             self._sender = Sender(self._outbox, self._definitions)
             loop.add_reader(self._data, self._readable)
             loop.add_reader(self._control, self._control_readable)
-            self._sender.setup(self._setup())
+            self._sender.setup(self._options.setup())
             self._starter.spawn((data.fileno(), control.fileno(), ledger), self)
         except Exception as error:
             problem = (
@@ -130,16 +114,6 @@ class ProcessLink(Link):
             data.close()
             control.close()
             os.close(ledger)
-
-    def _setup(self) -> dict[str, Any]:
-        options = self._options._asdict()
-        options["path"] = sys.path
-        if options["cwd"] is None:
-            try:
-                options["cwd"] = os.getcwd()
-            except FileNotFoundError:  # deleted under us: the worker stays where it is
-                options["cwd"] = "."
-        return options
 
     def spawned(self, pid: int, pidfd: int) -> None:
         """The process runs; from now on its end is watched."""
@@ -284,15 +258,6 @@ class ProcessLink(Link):
             self._said_bye = True
             self._timer = self._loop.call_later(EXIT_GRACE, self._exit_overdue)
 
-    def _decode(self, flags: int, payload: bytes | memoryview) -> Any:
-        if flags & BUFFERS:
-            pickled, buffers = split_buffers(payload)
-            return self._decoder.decode(pickled, buffers)
-        return self._decoder.decode(payload)
-
-    def _decode_failure(self, payload: bytes | memoryview) -> BaseException:
-        return decode_failure(pickle.loads(payload), self._decoder.decode)
-
     def _control_readable(self) -> None:
         try:
             data = self._control.recv(CHUNK)
@@ -394,15 +359,3 @@ class ProcessLink(Link):
             os.close(self._pidfd)
             self._pidfd = -1
         self.ledger.close()
-
-
-def unloadable_result(
-    flags: int, name_length: int, payload: bytes | memoryview, error: BaseException
-) -> SerializationError:
-    """The error for a result that can't be loaded in the parent; the result's type is named behind its pickle."""
-    pickled = split_buffers(payload)[0] if flags & BUFFERS else memoryview(payload)
-    name = bytes(pickled[len(pickled) - name_length :]).decode(errors="replace")
-    of = f" of type {name}" if name else ""
-    result = SerializationError(f"a result{of} could not be loaded: {type(error).__name__}: {error}")
-    result.__cause__ = error if isinstance(error, Exception) else None
-    return result

@@ -9,8 +9,8 @@ import socket
 import subprocess
 import sys
 from array import array
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from offloop.child.template import EXITED, NOT_SPAWNED, SPAWN, SPAWNED
@@ -93,7 +93,7 @@ class Spawned(Protocol):
 class TemplateProcess:
     """One template, shared by the contexts of an event loop that want the same interpreter."""
 
-    _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Interpreter, TemplateProcess]] = (
+    _shared: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Interpreter, TemplateProcess]]] = (
         WeakKeyDictionary()
     )
 
@@ -241,4 +241,3 @@ class TemplateProcess:
 
 
 _CLOEXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-_ = Callable, Any

@@ -240,7 +240,8 @@ class ThreadLink(Link):
         self._finish(-9, False)
         if running and self._thread.is_alive():
             warnings.warn(
-                f"a thread can't be killed: {self._thread.name} is abandoned, and its task goes on until it returns",
+                f"a thread can't be killed: {self._thread.name} is abandoned, "
+                "and its task goes on until it returns",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -298,7 +299,7 @@ class Interrupter:
 
 
 def as_seen_by_parent(error: BaseException) -> BaseException:
-    """The exception to raise in the parent: the object itself, told where it was raised as in every context."""
+    """The exception to raise in the parent: the object itself, told where it was raised."""
     name, message = type_name_of(type(error)), message_of(error)
     text, _ = own_text(error, name, message)
     if is_control_flow(type(error)):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from offloop.task import CallableTask
+
+#: Kinds of task whose durations are remembered.
+MAX_KINDS = 4096
+
 
 class Kind:
     """Tasks that run the same function, and so probably take about as long.
@@ -28,3 +33,22 @@ class Kind:
             self.seconds = (known + seconds) * 0.5
         else:
             self.seconds = known + (seconds - known) * 0.1
+
+
+class Kinds:
+    """The kind of each task: that of the code it runs, so that lambdas made in a loop are one kind."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[int, tuple[object, Kind]] = {}
+
+    def of(self, task: object) -> Kind:
+        """The kind of a task."""
+        target: object = task.fn if type(task) is CallableTask else type(task)
+        code = getattr(target, "__code__", target)
+        found = self._kinds.get(id(code))
+        if found is None:
+            if len(self._kinds) >= MAX_KINDS:
+                self._kinds.clear()
+            # The code is kept beside its kind, so that its id is not used again.
+            found = self._kinds[id(code)] = (code, Kind())
+        return found[1]

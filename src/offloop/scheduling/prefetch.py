@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from offloop.scheduling.queue import I
+from offloop.scheduling.queue import T
 from offloop.scheduling.state import WorkerState
 
 #: Seconds of estimated work to keep in a worker's hand.
@@ -28,7 +28,7 @@ PATIENCE = 0.001
 STALLED = 0.005
 
 
-def has_room(worker: WorkerState[I], slots: int, now: float) -> bool:
+def has_room(worker: WorkerState[T], slots: int, now: float) -> bool:
     """Whether one more task may be sent to ``worker``, which runs ``slots`` at a time."""
     held = len(worker.hand)
     if held < slots:
@@ -41,8 +41,8 @@ def has_room(worker: WorkerState[I], slots: int, now: float) -> bool:
 
 
 def choose_recalls(
-    ahead: Iterable[WorkerState[I]], slots: int, helpers: int, now: float
-) -> list[tuple[WorkerState[I], list[I]]]:
+    ahead: Iterable[WorkerState[T]], slots: int, helpers: int, now: float
+) -> list[tuple[WorkerState[T], list[T]]]:
     """What to take back from workers that hold more than they run.
 
     Args:
@@ -56,7 +56,7 @@ def choose_recalls(
         another could run it; all of it, where the worker is stuck.  A task that
         must run there (a lease's, a key's) stays.
     """
-    recalls: list[tuple[WorkerState[I], list[I]]] = []
+    recalls: list[tuple[WorkerState[T], list[T]]] = []
     for worker in ahead:
         silent = now - worker.progress
         if silent < PATIENCE or not (helpers or silent > STALLED):

@@ -28,10 +28,10 @@ class Item(Protocol):
     worker: WorkerState[Any] | None
 
 
-I = TypeVar("I", bound=Item)
+T = TypeVar("T", bound=Item)
 
 
-class TaskQueue(Generic[I]):
+class TaskQueue(Generic[T]):
     """Items by priority, then in order; every operation takes constant time.
 
     An item that leaves from the middle stays behind as a dead entry (its
@@ -39,7 +39,7 @@ class TaskQueue(Generic[I]):
     """
 
     def __init__(self) -> None:
-        self._lanes: dict[int, deque[I]] = {0: deque()}
+        self._lanes: dict[int, deque[T]] = {0: deque()}
         self._order = [0]
         self._live = 0
         self._dead = 0
@@ -47,23 +47,23 @@ class TaskQueue(Generic[I]):
     def __len__(self) -> int:
         return self._live
 
-    def __iter__(self) -> Iterator[I]:
+    def __iter__(self) -> Iterator[T]:
         for priority in self._order:
             yield from (item for item in self._lanes[priority] if item.queue is self)
 
-    def push(self, item: I) -> None:
+    def push(self, item: T) -> None:
         """Add an item behind those of its priority."""
         self._lane(item.priority).append(item)
         item.queue = self
         self._live += 1
 
-    def push_front(self, item: I) -> None:
+    def push_front(self, item: T) -> None:
         """Put an item back in front of those of its priority."""
         self._lane(item.priority).appendleft(item)
         item.queue = self
         self._live += 1
 
-    def pop(self) -> I | None:
+    def pop(self) -> T | None:
         """Take the next item, or None."""
         for priority in self._order:
             lane = self._lanes[priority]
@@ -76,7 +76,7 @@ class TaskQueue(Generic[I]):
                 self._dead -= 1
         return None
 
-    def discard(self, item: I) -> None:
+    def discard(self, item: T) -> None:
         """Take out an item that is in this queue."""
         item.queue = None
         self._live -= 1
@@ -86,7 +86,7 @@ class TaskQueue(Generic[I]):
                 self._lanes[priority] = deque(entry for entry in lane if entry.queue is self)
             self._dead = 0
 
-    def _lane(self, priority: int) -> deque[I]:
+    def _lane(self, priority: int) -> deque[T]:
         lane = self._lanes.get(priority)
         if lane is None:
             lane = self._lanes[priority] = deque()

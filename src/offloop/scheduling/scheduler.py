@@ -8,11 +8,11 @@ argument why no task is lost or run twice.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
-from typing import Generic
+from collections.abc import Iterable
 
 from offloop.scheduling.prefetch import LONG, OVERHEAD, PATIENCE, choose_recalls, has_room
-from offloop.scheduling.queue import I, TaskQueue
+from offloop.scheduling.queue import T, TaskQueue
+from offloop.scheduling.roster import Roster
 from offloop.scheduling.state import (
     GONE,
     READY,
@@ -30,20 +30,12 @@ from offloop.scheduling.state import (
 MAX_PLAN = 512
 
 
-class Scheduler(Generic[I]):
+class Scheduler(Roster[T]):
     """Decides for one pool (or for one worker: a pool of one)."""
 
     def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.workers: dict[int, WorkerState[I]] = {}
-        self.closing = False
-        self._queue: TaskQueue[I] = TaskQueue()
-        self._bound: dict[Hashable, WorkerState[I]] = {}
-        self._hungry: dict[WorkerState[I], None] = {}  # an ordered set: who waits longest comes first
-        self._pinned_waiting: dict[WorkerState[I], None] = {}
-        self._idle: dict[WorkerState[I], float] = {}  # since when; the longest idle comes first
-        self._ahead: dict[WorkerState[I], None] = {}  # those with more in hand than they run
-        self._numbers = 0
+        super().__init__(limits)
+        self._queue: TaskQueue[T] = TaskQueue()
         self._cut = False
 
     # -- what there is ----------------------------------------------------
@@ -57,20 +49,6 @@ class Scheduler(Generic[I]):
     def in_hand(self) -> int:
         """How many tasks workers hold."""
         return sum(len(worker.hand) for worker in self.workers.values())
-
-    @property
-    def worker_count(self) -> int:
-        """How many workers run or are being started."""
-        return sum(worker.phase != RESERVED for worker in self.workers.values())
-
-    def running_numbers(self) -> list[int]:
-        """The numbers of the workers that run or are being started, and will take more tasks."""
-        return [w.number for w in self.workers.values() if w.phase in (STARTING, READY)]
-
-    @property
-    def idle_workers(self) -> int:
-        """How many workers are ready with nothing to do."""
-        return len(self._idle)
 
     @property
     def prefetching(self) -> bool:
@@ -89,17 +67,11 @@ class Scheduler(Generic[I]):
         """Whether a plan was cut short: ask again soon."""
         return self._cut
 
-    def silent_workers(self, now: float) -> list[WorkerState[I]]:
+    def silent_workers(self, now: float) -> list[WorkerState[T]]:
         """Workers that hold more than they run, and have ended nothing for a while."""
         return [worker for worker in self._ahead if now - worker.progress >= PATIENCE]
 
-    def idle_deadline(self) -> float | None:
-        """When the longest idle worker may retire, or None if none will."""
-        if not self._idle or self._living() <= self.limits.min_workers:
-            return None
-        return next(iter(self._idle.values())) + self.limits.idle_timeout
-
-    def waiting(self) -> list[I]:
+    def waiting(self) -> list[T]:
         """Every task that waits for a worker, oldest first within its queue."""
         items = list(self._queue)
         for worker in self._pinned_waiting:
@@ -108,14 +80,14 @@ class Scheduler(Generic[I]):
 
     # -- tasks --------------------------------------------------------------
 
-    def add(self, item: I) -> None:
+    def add(self, item: T) -> None:
         """A task was enqueued."""
         if item.pin:
             self._pin(self.workers[item.pin], item)
         else:
             self._queue.push(item)
 
-    def put_back(self, items: Iterable[I]) -> None:
+    def put_back(self, items: Iterable[T]) -> None:
         """Tasks that were sent but did not start wait again, in front."""
         for item in sorted(items, key=lambda item: item.id, reverse=True):
             item.worker = None
@@ -126,12 +98,12 @@ class Scheduler(Generic[I]):
             else:
                 self._queue.push_front(item)
 
-    def discard(self, item: I) -> None:
+    def discard(self, item: T) -> None:
         """A waiting task was cancelled."""
         if item.queue is not None:
             item.queue.discard(item)
 
-    def finished(self, worker: WorkerState[I], item: I, seconds: float | None, at: float) -> None:
+    def finished(self, worker: WorkerState[T], item: T, seconds: float | None, at: float) -> None:
         """A task that ``worker`` held ended after ``seconds``; at ``at`` on the monotonic clock."""
         del worker.hand[item.id]
         if seconds is None:
@@ -147,14 +119,14 @@ class Scheduler(Generic[I]):
         if worker.phase == READY:
             self._hungry[worker] = None
 
-    def returned(self, worker: WorkerState[I], ids: Iterable[int]) -> list[I]:
+    def returned(self, worker: WorkerState[T], ids: Iterable[int]) -> list[T]:
         """``worker`` will not run these; they are out of its hand, for the shell to put back or drop."""
         items = [worker.hand.pop(id) for id in ids if id in worker.hand]
         for item in items:
             self._settle(worker, item)
         return items
 
-    def _settle(self, worker: WorkerState[I], item: I) -> None:
+    def _settle(self, worker: WorkerState[T], item: T) -> None:
         """Account for a task that left a hand without a measured duration."""
         worker.load = max(0.0, worker.load - item.cost)
         worker.recalled.discard(item.id)
@@ -165,7 +137,7 @@ class Scheduler(Generic[I]):
         if worker.phase == READY:
             self._hungry[worker] = None
 
-    def _emptied(self, worker: WorkerState[I], at: float) -> None:
+    def _emptied(self, worker: WorkerState[T], at: float) -> None:
         worker.load = 0.0
         worker.unknown = 0
         if worker.recalled:
@@ -173,14 +145,14 @@ class Scheduler(Generic[I]):
         if worker.phase == READY and not worker.pinned:
             self._idle[worker] = at
 
-    def _pin(self, worker: WorkerState[I], item: I) -> None:
+    def _pin(self, worker: WorkerState[T], item: T) -> None:
         worker.pinned.push(item)
         self._pinned_waiting[worker] = None
         self._idle.pop(worker, None)
 
     # -- workers --------------------------------------------------------------
 
-    def worker_ready(self, worker: WorkerState[I], now: float) -> None:
+    def worker_ready(self, worker: WorkerState[T], now: float) -> None:
         """A starting worker takes tasks from now on."""
         worker.phase = READY if not (self.closing and not worker.pinned and not self._queue) else RETIRING
         worker.progress = now
@@ -189,13 +161,13 @@ class Scheduler(Generic[I]):
             if not worker.pinned:
                 self._idle[worker] = now
 
-    def worker_gone(self, worker: WorkerState[I], started: Iterable[int]) -> Loss[I]:
+    def worker_gone(self, worker: WorkerState[T], started: Iterable[int]) -> Loss[T]:
         """A worker ended; ``started`` are the tasks it had begun and not ended."""
         begun = set(started)
         running = [item for item in worker.hand.values() if item.id in begun]
         moved = [item for item in worker.hand.values() if item.id not in begun]
         worker.hand.clear()
-        orphaned: list[I] = []
+        orphaned: list[T] = []
         while (item := worker.pinned.pop()) is not None:
             moved.append(item)
         for item in moved[:]:
@@ -206,79 +178,25 @@ class Scheduler(Generic[I]):
         self.put_back(moved)
         return Loss(running, moved, orphaned)
 
-    def retire(self, worker: WorkerState[I]) -> None:
-        """Give ``worker`` no more shared tasks; once its hand is empty it is stopped."""
-        if worker.phase == RESERVED:
-            self._forget(worker)
-        elif worker.phase in (STARTING, READY):
-            worker.phase = RETIRING
-            self._hungry.pop(worker, None)
-            self._idle.pop(worker, None)
-
-    def condemn(self, worker: WorkerState[I]) -> None:
-        """``worker`` was killed: it gets nothing more, and what it holds is settled by the shell."""
-        worker.phase = STOPPING
-        for table in (self._hungry, self._pinned_waiting, self._idle, self._ahead):
-            table.pop(worker, None)
-
-    def lease(self, now: float) -> WorkerState[I]:
-        """Choose the worker for a lease: an idle one, a new one, or the one with the least to do."""
-        free = [worker for worker in self._idle if not worker.leases]
-        if free:
-            worker = free[-1]
-        elif self._living() < self.limits.max_workers:
-            worker = self._new()
-        else:
-            open_ = [worker for worker in self.workers.values() if worker.phase <= READY]
-            if not open_:
-                worker = self._new()
-            else:
-                worker = min(open_, key=lambda w: (w.leases, len(w.hand) + len(w.pinned), w.number))
-        worker.leases += 1
-        return worker
-
-    def release(self, worker: WorkerState[I]) -> None:
-        """A lease on ``worker`` ended."""
-        worker.leases -= 1
-        if worker.phase == RESERVED and not worker.leases and not worker.pinned:
-            self._forget(worker)
-
-    def _new(self) -> WorkerState[I]:
-        self._numbers += 1
-        worker = self.workers[self._numbers] = WorkerState(self._numbers)
-        return worker
-
-    def _forget(self, worker: WorkerState[I]) -> None:
-        worker.phase = GONE
-        self.workers.pop(worker.number, None)
-        for table in (self._hungry, self._pinned_waiting, self._idle, self._ahead):
-            table.pop(worker, None)
-        for key in worker.keys:
-            self._bound.pop(key, None)
-        worker.keys.clear()
-
-    def _living(self) -> int:
-        return sum(worker.phase <= READY for worker in self.workers.values())
-
     # -- decisions --------------------------------------------------------------
 
-    def plan(self, now: float) -> Plan[I]:
+    def plan(self, now: float) -> Plan[T]:
         """Decide; the scheduler's own state already counts what it returns as done."""
-        dispatch: dict[WorkerState[I], list[I]] = {}
+        dispatch: dict[WorkerState[T], list[T]] = {}
         self._cut = False
         if self._pinned_waiting:
             self._serve_pinned(dispatch, now)
         if self._queue and self._hungry:
             self._share_out(dispatch, now)
         start = self._start_workers()
-        recall: list[tuple[WorkerState[I], list[I]]] = []
+        recall: list[tuple[WorkerState[T], list[T]]] = []
         if self._ahead and len(self.workers) > 1:
             helpers = 0 if self._queue else sum(not worker.leases for worker in self._idle)
             recall = choose_recalls(self._ahead, self.limits.slots, helpers, now)
         stop = self._stop_workers(now)
         return Plan(start, list(dispatch.items()), recall, stop)
 
-    def _serve_pinned(self, dispatch: dict[WorkerState[I], list[I]], now: float) -> None:
+    def _serve_pinned(self, dispatch: dict[WorkerState[T], list[T]], now: float) -> None:
         for worker in list(self._pinned_waiting):
             while (
                 worker.pinned
@@ -293,7 +211,7 @@ class Scheduler(Generic[I]):
                 if worker.is_idle:
                     self._idle[worker] = now
 
-    def _share_out(self, dispatch: dict[WorkerState[I], list[I]], now: float) -> None:
+    def _share_out(self, dispatch: dict[WorkerState[T], list[T]], now: float) -> None:
         """Every empty hand gets one task, those without a lease first; then the rest is shared evenly."""
         for leased in (False, True):
             for worker in [w for w in reversed(self._idle) if bool(w.leases) is leased]:
@@ -313,7 +231,7 @@ class Scheduler(Generic[I]):
         self._cut = left <= 0
 
     def _give(
-        self, worker: WorkerState[I], quota: int, dispatch: dict[WorkerState[I], list[I]], now: float
+        self, worker: WorkerState[T], quota: int, dispatch: dict[WorkerState[T], list[T]], now: float
     ) -> bool:
         """Send up to ``quota`` tasks; False once the queue is empty."""
         items = dispatch.get(worker)
@@ -332,7 +250,7 @@ class Scheduler(Generic[I]):
             self._hungry.pop(worker, None)
         return True
 
-    def _claim_key(self, worker: WorkerState[I], item: I) -> bool:
+    def _claim_key(self, worker: WorkerState[T], item: T) -> bool:
         """Whether ``worker`` may have this keyed task; if its key lives elsewhere it waits there."""
         owner = self._bound.setdefault(item.key, worker)
         if owner is not worker:
@@ -341,7 +259,7 @@ class Scheduler(Generic[I]):
         worker.keys.add(item.key)
         return True
 
-    def _hand_over(self, worker: WorkerState[I], item: I, items: list[I], now: float) -> None:
+    def _hand_over(self, worker: WorkerState[T], item: T, items: list[T], now: float) -> None:
         seconds = item.kind.seconds
         if seconds is None:
             worker.unknown += 1
@@ -361,7 +279,7 @@ class Scheduler(Generic[I]):
         if worker.given == self.limits.max_tasks_per_worker:
             self.retire(worker)
 
-    def _start_workers(self) -> list[WorkerState[I]]:
+    def _start_workers(self) -> list[WorkerState[T]]:
         start = [w for w in self._pinned_waiting if w.phase == RESERVED]
         starting = sum(w.phase == STARTING for w in self.workers.values()) if self._queue else 0
         wanted = len(self._queue) - starting
@@ -372,13 +290,12 @@ class Scheduler(Generic[I]):
                 wanted -= 1
         room = self.limits.max_workers - self._living()
         floor = 0 if self.closing else self.limits.min_workers - self._living()
-        for _ in range(min(max(wanted, floor), room)):
-            start.append(self._new())
+        start += [self._new() for _ in range(min(max(wanted, floor), room))]
         for worker in start:
             worker.phase = STARTING
         return start
 
-    def _stop_workers(self, now: float) -> list[WorkerState[I]]:
+    def _stop_workers(self, now: float) -> list[WorkerState[T]]:
         stop = [w for w in self.workers.values() if w.phase == RETIRING and self._may_stop(w)]
         if self.closing and not self._queue:
             stop += [w for w in self.workers.values() if w.is_idle]
@@ -398,7 +315,7 @@ class Scheduler(Generic[I]):
             self._idle.pop(worker, None)
         return stop
 
-    def _may_stop(self, worker: WorkerState[I]) -> bool:
+    def _may_stop(self, worker: WorkerState[T]) -> bool:
         if worker.hand or worker.pinned or (worker.leases and not self.closing):
             return False
         replacement = worker.replacement

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Generic, NamedTuple
 
-from offloop.scheduling.queue import I, TaskQueue
+from offloop.scheduling.queue import T, TaskQueue
 
 #: A worker's life: reserved (nothing runs yet), starting, ready, retiring
 #: (gets no more tasks), stopping (was told to finish), gone.
@@ -13,7 +13,7 @@ RESERVED, STARTING, READY, RETIRING, STOPPING, GONE = range(6)
 PHASES = ("reserved", "starting", "ready", "retiring", "stopping", "gone")
 
 
-class WorkerState(Generic[I]):
+class WorkerState(Generic[T]):
     """One worker, as the scheduler sees it.
 
     Attributes:
@@ -49,16 +49,16 @@ class WorkerState(Generic[I]):
     def __init__(self, number: int) -> None:
         self.number = number
         self.phase = RESERVED
-        self.hand: dict[int, I] = {}
+        self.hand: dict[int, T] = {}
         self.load = 0.0
         self.unknown = 0
-        self.pinned: TaskQueue[I] = TaskQueue()
+        self.pinned: TaskQueue[T] = TaskQueue()
         self.keys: set[Hashable] = set()
         self.leases = 0
         self.given = 0
         self.progress = 0.0
         self.recalled: set[int] = set()
-        self.replacement: WorkerState[I] | None = None
+        self.replacement: WorkerState[T] | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -69,19 +69,19 @@ class WorkerState(Generic[I]):
         return f"<WorkerState {self.number} {PHASES[self.phase]} hand={len(self.hand)} leases={self.leases}>"
 
 
-class Plan(NamedTuple, Generic[I]):
+class Plan(NamedTuple, Generic[T]):
     """What the shell is to do now, in this order."""
 
-    start: list[WorkerState[I]]
-    dispatch: list[tuple[WorkerState[I], list[I]]]
-    recall: list[tuple[WorkerState[I], list[I]]]
-    stop: list[WorkerState[I]]
+    start: list[WorkerState[T]]
+    dispatch: list[tuple[WorkerState[T], list[T]]]
+    recall: list[tuple[WorkerState[T], list[T]]]
+    stop: list[WorkerState[T]]
 
     def __bool__(self) -> bool:
         return bool(self.start or self.dispatch or self.recall or self.stop)
 
 
-class Loss(NamedTuple, Generic[I]):
+class Loss(NamedTuple, Generic[T]):
     """What a worker's end did to the tasks it held.
 
     Attributes:
@@ -90,9 +90,9 @@ class Loss(NamedTuple, Generic[I]):
         orphaned: tasks that waited for this very worker through a lease.
     """
 
-    running: list[I]
-    moved: list[I]
-    orphaned: list[I]
+    running: list[T]
+    moved: list[T]
+    orphaned: list[T]
 
 
 class Limits(NamedTuple):

@@ -1,0 +1,106 @@
+"""The workers of one pool: which there are, where each is in its life, and who leases it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Generic
+
+from offloop.scheduling.queue import T
+from offloop.scheduling.state import GONE, READY, RESERVED, RETIRING, STARTING, STOPPING, Limits, WorkerState
+
+
+class Roster(Generic[T]):
+    """The scheduler's workers, and the tables in which they stand by what they can do now.
+
+    It is the scheduler's base, not a part of it: the tables change with every
+    task, and one more step to reach them would cost every task.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.workers: dict[int, WorkerState[T]] = {}
+        self.closing = False
+        self._bound: dict[Hashable, WorkerState[T]] = {}
+        self._hungry: dict[WorkerState[T], None] = {}  # an ordered set: who waits longest comes first
+        self._pinned_waiting: dict[WorkerState[T], None] = {}
+        self._idle: dict[WorkerState[T], float] = {}  # since when; the longest idle comes first
+        self._ahead: dict[WorkerState[T], None] = {}  # those with more in hand than they run
+        self._numbers = 0
+
+    # -- what there is ----------------------------------------------------
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers run or are being started."""
+        return sum(worker.phase != RESERVED for worker in self.workers.values())
+
+    def running_numbers(self) -> list[int]:
+        """The numbers of the workers that run or are being started, and will take more tasks."""
+        return [w.number for w in self.workers.values() if w.phase in (STARTING, READY)]
+
+    @property
+    def idle_workers(self) -> int:
+        """How many workers are ready with nothing to do."""
+        return len(self._idle)
+
+    def idle_deadline(self) -> float | None:
+        """When the longest idle worker may retire, or None if none will."""
+        if not self._idle or self._living() <= self.limits.min_workers:
+            return None
+        return next(iter(self._idle.values())) + self.limits.idle_timeout
+
+    # -- their lives and leases -------------------------------------------
+
+    def retire(self, worker: WorkerState[T]) -> None:
+        """Give ``worker`` no more shared tasks; once its hand is empty it is stopped."""
+        if worker.phase == RESERVED:
+            self._forget(worker)
+        elif worker.phase in (STARTING, READY):
+            worker.phase = RETIRING
+            self._hungry.pop(worker, None)
+            self._idle.pop(worker, None)
+
+    def condemn(self, worker: WorkerState[T]) -> None:
+        """``worker`` was killed: it gets nothing more, and what it holds is settled by the shell."""
+        worker.phase = STOPPING
+        for table in (self._hungry, self._pinned_waiting, self._idle, self._ahead):
+            table.pop(worker, None)
+
+    def lease(self, now: float) -> WorkerState[T]:
+        """Choose the worker for a lease: an idle one, a new one, or the one with the least to do."""
+        free = [worker for worker in self._idle if not worker.leases]
+        if free:
+            worker = free[-1]
+        elif self._living() < self.limits.max_workers:
+            worker = self._new()
+        else:
+            open_ = [worker for worker in self.workers.values() if worker.phase <= READY]
+            if not open_:
+                worker = self._new()
+            else:
+                worker = min(open_, key=lambda w: (w.leases, len(w.hand) + len(w.pinned), w.number))
+        worker.leases += 1
+        return worker
+
+    def release(self, worker: WorkerState[T]) -> None:
+        """A lease on ``worker`` ended."""
+        worker.leases -= 1
+        if worker.phase == RESERVED and not worker.leases and not worker.pinned:
+            self._forget(worker)
+
+    def _new(self) -> WorkerState[T]:
+        self._numbers += 1
+        worker = self.workers[self._numbers] = WorkerState(self._numbers)
+        return worker
+
+    def _forget(self, worker: WorkerState[T]) -> None:
+        worker.phase = GONE
+        self.workers.pop(worker.number, None)
+        for table in (self._hungry, self._pinned_waiting, self._idle, self._ahead):
+            table.pop(worker, None)
+        for key in worker.keys:
+            self._bound.pop(key, None)
+        worker.keys.clear()
+
+    def _living(self) -> int:
+        return sum(worker.phase <= READY for worker in self.workers.values())

@@ -1,0 +1,479 @@
+"""The scheduler case by case: situation, event, decision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fakeworld import Item, World
+
+from offloop.scheduling.estimate import Kind
+from offloop.scheduling.prefetch import MAX_HAND, PATIENCE, STALLED
+from offloop.scheduling.scheduler import MAX_PLAN
+from offloop.scheduling.state import GONE, READY, RETIRING, STARTING, STOPPING, Limits, WorkerState
+
+
+def make_world(max_workers: int = 2, **limits: Any) -> World:
+    return World(Limits(max_workers, **limits))
+
+
+def known(seconds: float = 1e-5) -> Kind:
+    kind = Kind()
+    kind.record(seconds)
+    return kind
+
+
+def ready_world(max_workers: int = 2, **limits: Any) -> tuple[World, list[WorkerState[Item]]]:
+    """A world whose workers have all started, and have nothing to do."""
+    world = make_world(max_workers, **limits)
+    for _ in range(max_workers):
+        world.enqueue()
+    world.drain()
+    states = list(world.scheduler.workers.values())
+    assert len(states) == max_workers
+    return world, states
+
+
+def hand(worker: WorkerState[Item]) -> list[int]:
+    return list(worker.hand)
+
+
+class TestStarting:
+    def test_workers_are_started_for_the_tasks_there_are_up_to_the_limit(self) -> None:
+        world = make_world(3)
+        world.enqueue()
+        assert len(world.turn().start) == 1
+        for _ in range(5):
+            world.enqueue()
+        assert len(world.turn().start) == 2
+        assert not world.turn()
+
+    def test_min_workers_start_without_a_task(self) -> None:
+        world = make_world(3, min_workers=2)
+        assert len(world.turn().start) == 2
+
+    def test_nothing_is_sent_to_a_worker_that_is_not_ready(self) -> None:
+        world = make_world(1)
+        world.enqueue()
+        worker = world.turn().start[0]
+        assert worker.phase == STARTING
+        assert not world.turn().dispatch
+
+    def test_a_worker_that_could_not_start_is_replaced_while_tasks_wait(self) -> None:
+        world = make_world(1)
+        world.enqueue()
+        world.turn()
+        world.notice_death(world.workers[1])
+        assert [worker.number for worker in world.turn().start] == [2]
+
+    def test_would_start_at_once_while_a_worker_is_idle_or_may_be_started(self) -> None:
+        world, (worker,) = ready_world(1)
+        assert world.scheduler.would_start_at_once
+        world.enqueue()
+        assert not world.scheduler.would_start_at_once
+        world.turn()
+        assert hand(worker)
+        assert not world.scheduler.would_start_at_once
+
+
+class TestSharingOut:
+    def test_every_empty_hand_gets_a_task_before_any_gets_two(self) -> None:
+        world, (one, two) = ready_world(2)
+        kind = known()
+        for _ in range(2):
+            world.enqueue(kind)
+        world.turn()
+        assert len(one.hand) == len(two.hand) == 1
+
+    def test_many_short_tasks_are_shared_evenly(self) -> None:
+        world, workers = ready_world(2)
+        kind = known(1e-6)
+        for _ in range(100):
+            world.enqueue(kind)
+        world.turn()
+        assert [len(worker.hand) for worker in workers] == [50, 50]
+
+    def test_higher_priority_goes_first_and_equal_priority_in_order(self) -> None:
+        world, (worker,) = ready_world(1)
+        kind = known()
+        low = [world.enqueue(kind, priority=-1).id for _ in range(2)]
+        middle = [world.enqueue(kind).id for _ in range(2)]
+        high = [world.enqueue(kind, priority=7).id for _ in range(2)]
+        world.turn()
+        assert hand(worker) == [*high, *middle, *low]
+
+    def test_a_plan_is_cut_short_and_says_so(self) -> None:
+        world, _ = ready_world(3)
+        kind = known(1e-9)
+        for _ in range(3 * MAX_HAND):
+            world.enqueue(kind)
+        plan = world.turn()
+        assert sum(len(items) for _, items in plan.dispatch) <= MAX_PLAN + 3
+        assert world.scheduler.more
+        assert world.is_turn_due
+        world.drain()
+        assert not world.open
+
+    def test_a_cancelled_task_is_never_sent(self) -> None:
+        world, (worker,) = ready_world(1)
+        kind = known()
+        items = [world.enqueue(kind) for _ in range(3)]
+        world.cancel(items[1])
+        world.turn()
+        assert hand(worker) == [items[0].id, items[2].id]
+
+    def test_a_task_that_cannot_be_sent_leaves_room_for_the_next(self) -> None:
+        world, (worker,) = ready_world(1)
+        world.enqueue()
+        world.turn()
+        world.send_failed(world.workers[1])
+        assert worker.load == 0.0
+        after = world.enqueue()
+        world.turn()
+        assert hand(worker) == [after.id]
+
+
+class TestRecalling:
+    def stuck(self) -> tuple[World, list[WorkerState[Item]], list[Item]]:
+        """The first of two workers holds four tasks and does not get on; the second is idle."""
+        world, workers = ready_world(2)
+        kind = known()
+        world.lease()  # leases the worker that is to stay idle: shared tasks go to the other
+        busy = next(worker for worker in workers if not worker.leases)
+        items = [world.enqueue(kind) for _ in range(4)]
+        world.turn()
+        assert hand(busy) == [item.id for item in items]
+        world.release(world.leases[0])
+        return world, [busy, *(worker for worker in workers if worker is not busy)], items
+
+    def test_half_is_recalled_from_a_silent_worker_for_an_idle_one(self) -> None:
+        world, (busy, idle), items = self.stuck()
+        world.now += PATIENCE * 1.5
+        plan = world.turn()
+        assert plan.recall == [(busy, items[2:])]
+        fake = world.workers[busy.number]
+        fake.obey()
+        world.hear_returned(fake)
+        world.turn()
+        assert set(hand(idle)) <= {item.id for item in items[2:]}
+        assert hand(idle)
+
+    def test_nothing_is_recalled_from_a_worker_that_gets_on(self) -> None:
+        world, (busy, _), _ = self.stuck()
+        fake = world.workers[busy.number]
+        fake.begin(world.now)
+        world.now += PATIENCE * 1.5
+        fake.finish(next(iter(fake.running)), world.now)
+        world.hear(fake)
+        assert not world.turn().recall
+
+    def test_all_is_recalled_from_a_stalled_worker_once(self) -> None:
+        world, (busy, _), items = self.stuck()
+        world.now += STALLED * 1.5
+        assert world.turn().recall == [(busy, items[1:])]
+        assert not world.turn().recall
+
+    def test_what_started_meanwhile_is_not_given_back(self) -> None:
+        world, (busy, _), items = self.stuck()
+        world.now += STALLED * 1.5
+        world.turn()
+        fake = world.workers[busy.number]
+        fake.begin(world.now)
+        fake.finish(items[0].id, world.now)
+        fake.begin(world.now)
+        fake.obey()
+        assert list(fake.returned) == [[item.id for item in items[2:]]]
+        world.drain()
+        assert all(item.starts == 1 and item.outcome == "done" for item in items)
+
+    def test_a_task_that_ran_although_recalled_is_forgotten_as_recalled(self) -> None:
+        world, (busy, _), items = self.stuck()
+        world.now += STALLED * 1.5
+        world.turn()
+        fake = world.workers[busy.number]
+        for item in items[:2]:
+            fake.begin(world.now)
+            fake.finish(item.id, world.now)
+            world.hear(fake)
+        assert busy.recalled == {items[2].id, items[3].id}
+
+
+class TestKeys:
+    def test_equal_keys_go_to_the_same_worker_even_while_another_is_idle(self) -> None:
+        world, (one, two) = ready_world(2)
+        world.enqueue(key="a")
+        world.drain()
+        owner = next(worker for worker in (one, two) if worker.keys)
+        for _ in range(5):
+            world.enqueue(key="a")
+            world.drain()
+        assert not world.open, "an idle owner is given its task at once"
+        assert owner.given == 6 or owner.given == 7
+        assert {one.given + two.given} == {2 + 6}
+
+    def test_a_busy_key_holds_up_no_other_task(self) -> None:
+        world, workers = ready_world(2)
+        first = world.enqueue(key="a")
+        world.turn()
+        behind = world.enqueue(key="a")
+        other = world.enqueue()
+        world.turn()
+        assert behind.worker is None
+        assert first.worker is not other.worker
+        assert other.worker in workers
+
+    def test_equal_keys_run_in_order_also_where_the_owner_comes_last(self) -> None:
+        world, workers = ready_world(2)
+        world.enqueue(key="a")
+        world.drain()
+        owner = next(worker for worker in workers if worker.keys)
+        kind = known()
+        items = [world.enqueue(kind, key="a") for _ in range(3)]
+        world.turn()
+        assert hand(owner) == [item.id for item in items]
+
+    def test_a_key_moves_when_its_worker_dies_and_its_tasks_with_it(self) -> None:
+        world, workers = ready_world(2)
+        items = [world.enqueue(key="a") for _ in range(3)]
+        world.turn()
+        owner = items[0].worker
+        assert owner is not None
+        fake = world.workers[owner.number]
+        fake.begin(world.now)
+        fake.is_alive = False
+        world.notice_death(fake)
+        world.drain()
+        assert [item.outcome for item in items] == ["crashed", "done", "done"]
+        assert items[1].worker is items[2].worker
+        assert items[1].worker is not owner
+
+    def test_a_key_does_not_wait_for_a_worker_that_was_told_to_stop(self) -> None:
+        world, _ = ready_world(2, idle_timeout=1.0)
+        world.enqueue(key="a")
+        world.drain()
+        world.now += 2.0
+        assert len(world.turn().stop) == 2
+        item = world.enqueue(key="a")
+        assert len(world.turn().start) == 1
+        fresh = world.workers[3]
+        fresh.set_up()
+        world.hear(fresh)
+        world.turn()
+        assert item.worker is fresh.state
+
+
+class TestLeases:
+    def test_an_idle_worker_is_leased_before_a_new_one(self) -> None:
+        world, (worker,) = ready_world(1, min_workers=1)
+        assert world.lease() is worker
+
+    def test_a_lease_starts_its_worker_at_the_first_task(self) -> None:
+        world = make_world(2)
+        worker = world.lease()
+        assert not world.turn()
+        item = world.enqueue(pin=worker.number)
+        assert world.turn().start == [worker]
+        world.drain()
+        assert item.outcome == "done"
+        assert item.worker is worker
+
+    def test_shared_tasks_prefer_workers_without_a_lease(self) -> None:
+        world, workers = ready_world(2)
+        leased = world.lease()
+        world.enqueue()
+        world.turn()
+        assert not leased.hand
+        world.enqueue()
+        world.turn()
+        assert all(worker.hand for worker in workers), "the leased one helps when no other is idle"
+
+    def test_a_lease_that_is_not_used_does_not_starve_the_pool(self) -> None:
+        world = make_world(1)
+        worker = world.lease()
+        item = world.enqueue()
+        world.drain()
+        assert item.outcome == "done"
+        assert item.worker is worker
+
+    def test_a_lease_given_back_unused_leaves_nothing(self) -> None:
+        world = make_world(1)
+        world.release(world.lease())
+        assert not world.scheduler.workers
+
+    def test_a_lease_given_back_with_its_only_task_cancelled_leaves_nothing(self) -> None:
+        world = make_world(1)
+        worker = world.lease()
+        item = world.enqueue(pin=worker.number)
+        world.release(worker)
+        world.cancel(item)
+        world.turn()
+        assert worker.phase == GONE
+        after = world.enqueue()
+        world.drain()
+        assert after.outcome == "done"
+
+    def test_a_lease_ended_before_its_worker_started_still_runs_its_tasks(self) -> None:
+        world = make_world(1)
+        worker = world.lease()
+        items = [world.enqueue(pin=worker.number) for _ in range(2)]
+        world.release(worker)
+        world.retire(worker)
+        world.drain()
+        assert [item.outcome for item in items] == ["done", "done"]
+        assert worker.phase == GONE
+
+    def test_tasks_of_a_lease_whose_worker_dies_are_orphaned(self) -> None:
+        world, _ = ready_world(2)
+        worker = world.lease()
+        items = [world.enqueue(pin=worker.number) for _ in range(3)]
+        world.turn()
+        fake = world.workers[worker.number]
+        fake.begin(world.now)
+        world.notice_death(fake)
+        assert [item.outcome for item in items] == ["crashed", "orphaned", "orphaned"]
+
+    def test_a_leased_worker_that_idles_too_long_arms_no_timer(self) -> None:
+        world, _ = ready_world(1, idle_timeout=1.0)
+        world.lease()
+        world.now += 5.0
+        assert not world.turn().stop
+        assert world.scheduler.idle_deadline() is None
+
+
+class TestRetiring:
+    def test_an_idle_worker_retires_after_its_timeout_down_to_the_minimum(self) -> None:
+        world, workers = ready_world(3, min_workers=1, idle_timeout=1.0)
+        assert not world.turn().stop
+        deadline = world.scheduler.idle_deadline()
+        assert deadline is not None
+        world.now = deadline + 1.0
+        stopped = world.turn().stop
+        assert len(stopped) == 2
+        assert world.scheduler.idle_deadline() is None
+        world.drain()
+        assert [worker.phase for worker in workers].count(READY) == 1
+
+    def test_a_worker_is_replaced_before_it_retires(self) -> None:
+        world, (worker,) = ready_world(1)
+        world.retire(worker)
+        plan = world.turn()
+        assert [started.number for started in plan.start] == [2]
+        assert not plan.stop
+        world.workers[2].set_up()
+        world.hear(world.workers[2])
+        assert world.turn().stop == [worker]
+
+    def test_a_worker_that_is_starting_retires_once_it_has_started(self) -> None:
+        world = make_world(1)
+        world.enqueue()
+        worker = world.turn().start[0]
+        world.retire(worker)
+        world.drain()
+        assert worker.phase == GONE
+        assert not world.open
+
+    def test_a_worker_retires_after_its_most_tasks_and_none_is_lost(self) -> None:
+        world = make_world(1, max_tasks_per_worker=3)
+        kind = known()
+        items = [world.enqueue(kind) for _ in range(10)]
+        world.drain()
+        assert all(item.outcome == "done" for item in items)
+        numbers = [item.worker.number for item in items if item.worker is not None]
+        assert max(map(numbers.count, numbers)) == 3
+
+    def test_retiring_and_leasing_at_once_keep_to_the_limit(self) -> None:
+        world, (worker,) = ready_world(1)
+        world.retire(worker)
+        world.lease()
+        world.turn()
+        living = [w for w in world.scheduler.workers.values() if w.phase <= READY]
+        assert len(living) == 1
+        world.drain()
+        assert worker.phase == GONE
+
+
+class TestDying:
+    def test_only_what_had_begun_is_lost(self) -> None:
+        world, (worker,) = ready_world(1)
+        kind = known()
+        items = [world.enqueue(kind) for _ in range(4)]
+        world.turn()
+        fake = world.workers[worker.number]
+        fake.begin(world.now)
+        fake.finish(items[0].id, world.now)
+        fake.begin(world.now)
+        fake.is_alive = False
+        world.notice_death(fake)
+        assert [item.outcome for item in items] == ["done", "crashed", "", ""]
+        assert world.scheduler.waiting() == items[2:]
+        world.drain()
+        assert [item.outcome for item in items[2:]] == ["done", "done"]
+
+    def test_a_killed_worker_that_says_ready_late_stays_dead(self) -> None:
+        world = make_world(1)
+        world.enqueue()
+        worker = world.turn().start[0]
+        fake = world.workers[worker.number]
+        fake.set_up()
+        world.kill_worker(worker)
+        world.hear(fake)
+        assert worker.phase == STOPPING
+        assert not world.turn().dispatch
+        world.drain()
+        assert not world.open
+
+    def test_what_waits_for_a_killed_worker_is_still_seen_waiting(self) -> None:
+        world, _ = ready_world(1)
+        items = [world.enqueue(key="a") for _ in range(2)]
+        world.turn()
+        assert items[0].worker is not None
+        items.append(world.enqueue(key="a"))
+        world.kill_worker(items[0].worker)
+        assert world.scheduler.queued == 2
+        assert set(world.scheduler.waiting()) == set(items[1:])
+
+
+class TestClosing:
+    def test_what_is_queued_is_finished_first(self) -> None:
+        world, _ = ready_world(2)
+        items = [world.enqueue() for _ in range(5)]
+        world.close()
+        world.drain()
+        assert all(item.outcome == "done" for item in items)
+        assert not world.scheduler.workers
+
+    def test_closing_stops_idle_leased_and_starting_workers(self) -> None:
+        world, _ = ready_world(1)
+        world.lease()
+        world.close()
+        assert len(world.turn().stop) == 1
+        starting = make_world(1, min_workers=1)
+        starting.turn()
+        starting.close()
+        starting.drain()
+        assert not starting.workers
+        assert not starting.scheduler.workers
+
+    def test_min_workers_are_not_kept_up(self) -> None:
+        world, workers = ready_world(1, min_workers=1)
+        world.close()
+        world.drain()
+        assert [worker.phase for worker in workers] == [GONE]
+        assert not world.turn()
+
+
+def test_a_worker_tells_its_state() -> None:
+    world, (worker,) = ready_world(1)
+    assert repr(worker) == "<WorkerState 1 ready hand=0 leases=0>"
+    world.retire(worker)
+    assert worker.phase == RETIRING
+    assert repr(worker) == "<WorkerState 1 retiring hand=0 leases=0>"
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_worker_holds_no_more_unknown_tasks_than_it_runs(slots: int) -> None:
+    world, (worker,) = ready_world(1, slots=slots)
+    for _ in range(10):
+        world.enqueue()
+    world.turn()
+    assert len(worker.hand) == slots
