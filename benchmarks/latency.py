@@ -46,6 +46,7 @@ async def one_by_one(
     function = by_value(noop) if local else noop
     count = settings.size(full, quick)
     async with opener(settings.workers) as call:
+        await time_each(call, function, 20)
 
         async def measure() -> Sample:
             return _summary(await time_each(call, function, count))
@@ -98,7 +99,7 @@ PEERS = {
     "loky": partial(one_by_one, opener=peers.loky, full=500, quick=300),
     "pebble": partial(one_by_one, opener=peers.pebble, full=500, quick=300),
     "anyio": partial(one_by_one, opener=peers.anyio, full=1_000, quick=500),
-    "aiomultiprocess": partial(one_by_one, opener=peers.aiomultiprocess, full=200, quick=100),
+    "aiomultiprocess": partial(one_by_one, opener=peers.aiomultiprocess, full=100, quick=50),
 }
 #: These wake up regularly even when idle.
 RESTLESS = {"pebble", "aiomultiprocess"}
@@ -126,7 +127,10 @@ CASE = Case(
             f"{OURS} by value",
             partial(one_by_one, opener=peers.offloop, full=2_000, quick=1_000, local=True),
         ),
-        *(Contender(name, session, fresh=name in RESTLESS) for name, session in PEERS.items()),
+        *(
+            Contender(name, session, name in RESTLESS, name not in RESTLESS, optional=name != EXECUTOR)
+            for name, session in PEERS.items()
+        ),
     ],
     lines,
 )

@@ -48,18 +48,21 @@ class Contender:
         fresh: a new process for every round: where the start is what counts,
             and for peers that keep waking up, and so disturb others, when idle.
         warm: the first round of a process does not count.
+        optional: no goal needs it; left out of a quick run.
     """
 
     name: str
     session: Session
     fresh: bool = False
     warm: bool = True
+    optional: bool = False
 
 
 @dataclass
 class Results:
     """The samples of every contender, round by round, and what went wrong."""
 
+    settings: Settings
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
@@ -223,6 +226,10 @@ class Case:
     def contender(self, name: str) -> Contender:
         """The contender with this name."""
         return next(contender for contender in self.contenders if contender.name == name)
+
+    def chosen(self, settings: Settings) -> list[Contender]:
+        """Those that a run measures."""
+        return [each for each in self.contenders if not (each.optional and settings.quick)]
 
     def rows(self, results: Results) -> list[Row]:
         """The rows of the table."""

@@ -134,17 +134,18 @@ def run_case(module: str, case: Case, settings: Settings, tell: Callable[[str], 
         settings: how much to measure.
         tell: is given a short text now and then, on how far it is.
     """
-    results = Results()
+    results = Results(settings)
+    contenders = case.chosen(settings)
     with ExitStack() as stack:
         processes: dict[str, ContenderProcess] = {}
-        for contender in case.contenders:
+        for contender in contenders:
             if not contender.fresh:
                 tell(f"setting up {contender.name}")
                 with _noting(results, contender.name):
                     process = ContenderProcess(module, contender.name, settings)
                     processes[contender.name] = stack.enter_context(process)
         for number in range(settings.rounds):
-            for contender in case.contenders:
+            for contender in contenders:
                 if contender.name in results.errors:
                     continue
                 tell(f"round {number + 1} of {settings.rounds}, {contender.name}")

@@ -37,6 +37,8 @@ async def submit(
     nothing, same = (by_value(noop), by_value(echo)) if local else (noop, echo)
     count = settings.size(full, quick)
     async with opener(settings.workers) as call:
+        await time_gather(call, nothing, 100)
+        await time_gather_ints(call, same, 100)
 
         async def measure() -> Sample:
             return {
@@ -50,7 +52,7 @@ async def submit(
 @asynccontextmanager
 async def create_task(settings: Settings) -> AsyncIterator[Measure]:
     """Time a gather of 20,000 ``asyncio.create_task`` of a no-op coroutine: the limit set by asyncio."""
-    count = settings.size(20_000, 20_000)
+    count = 20_000
 
     async def measure() -> Sample:
         began = perf_counter()
@@ -102,7 +104,10 @@ CASE = Case(
         Contender(
             f"{OURS} by value", partial(submit, opener=peers.offloop, full=20_000, quick=20_000, local=True)
         ),
-        *(Contender(name, session, fresh=name in RESTLESS) for name, session in PEERS.items()),
+        *(
+            Contender(name, session, name in RESTLESS, name not in RESTLESS, optional=name != EXECUTOR)
+            for name, session in PEERS.items()
+        ),
     ],
     lines,
 )

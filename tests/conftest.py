@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import inspect
 import sys
@@ -31,6 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     mark_children()
+    if config.getoption("--uvloop"):
+        _loop_runner(config)(asyncio.sleep(0))  # what uvloop opens once and keeps is no test's leak
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

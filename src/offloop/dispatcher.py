@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import AbstractEventLoop
 from asyncio.events import _get_running_loop
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Mapping
 from copy import copy
 from time import monotonic
 from typing import Any
@@ -59,7 +59,9 @@ class Dispatcher:
         self._context: Context | None = None
         self._kind_of = Kinds().of
         self._ids = 0
-        self._outstanding = 0
+        #: How many executions have not ended.
+        self.outstanding = 0
+        self._queue_limit = policy.queue_limit
         self._turn_due = False
         self._ticking = False
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -70,45 +72,36 @@ class Dispatcher:
 
     # -- taking tasks -------------------------------------------------------
 
-    def enqueue(
-        self,
-        task: TaskLike[Any],
-        *,
-        timeout: float | None = None,
-        priority: int = 0,
-        retries: int = 0,
-        key: Hashable = None,
-        pin: int = 0,
-    ) -> Execution[Any]:
-        """Queue a task; see `offloop.Worker.enqueue`.  ``pin`` names the one worker that may run it."""
+    def enqueue(self, task: TaskLike[Any], options: Mapping[str, Any] | None = None) -> Execution[Any]:
+        """Queue a task; see `offloop.Worker.enqueue`.
+
+        Args:
+            task: the task, which was checked.
+            options: what is not as usual: ``timeout``, ``priority``, ``retries``,
+                ``key``, or ``pin``, the number of the one worker that may run it.
+        """
         loop = self.loop
         if loop is None or _get_running_loop() is not loop:
             loop = self.bind()
         if self.status != OPEN:
             self.refuse()
-        limit = self.policy.queue_limit
-        if limit is not None and self._outstanding >= limit + self._capacity:
-            raise QueueFull(f"{limit} tasks are waiting, which is this pool's queue_limit")
+        if self._queue_limit is not None and self.outstanding >= self._queue_limit + self._capacity:
+            raise QueueFull(f"{self._queue_limit} tasks are waiting, which is this pool's queue_limit")
         execution: Execution[Any] = Execution(loop=loop)
         self._ids = execution.id = self._ids + 1
         execution.task = task
         execution.kind = self._kind_of(task)
-        execution.cost = 0.0
-        execution.queue = execution.worker = execution.reason = execution._started = None
-        execution.key = key
-        execution.pin = pin
-        execution.place = 0
-        execution.priority = priority
-        execution.retries = retries
-        execution.attempt = 1
-        execution.timeout = timeout
         execution._dispatcher = self
-        if not self._outstanding:
+        if options is not None:
+            for name, value in options.items():
+                setattr(execution, name, value)
+        if not self.outstanding:
             self._kept = self.owner()
-        self._outstanding += 1
+        self.outstanding += 1
         self.scheduler.add(execution)
         if not self._turn_due:
-            self.schedule_turn()
+            self._turn_due = True
+            loop.call_soon(self._turn)
         return execution
 
     @property
@@ -217,16 +210,15 @@ class Dispatcher:
 
     def ended(self) -> None:
         """One more execution has ended."""
-        self._outstanding -= 1
-        if not self._outstanding:
+        self.outstanding -= 1
+        self.settled()
+
+    def settled(self) -> None:
+        """Executions have ended, and were counted: see what comes next."""
+        if not self.outstanding:
             self._kept = None
         if not self._turn_due:
             self.schedule_turn()
-
-    @property
-    def outstanding(self) -> int:
-        """How many executions have not ended."""
-        return self._outstanding
 
     def cancel(self, execution: Execution[Any], msg: Any | None) -> bool:
         """Cancel an execution that has not ended; see `offloop.Execution.cancel`."""
@@ -241,7 +233,8 @@ class Dispatcher:
 
     def started_at(self, execution: Execution[Any]) -> float | None:
         """When a task that has not ended started to run, or None."""
-        handle = self.handles.get(execution.worker.number) if execution.worker else None
+        number = execution.worker_id
+        handle = self.handles.get(number) if number is not None else None
         return dict(handle.link.running()).get(execution.id) if handle else None
 
     def fail_waiting(self, make_error: Callable[[Execution[Any]], BaseException]) -> None:
@@ -263,8 +256,8 @@ class Dispatcher:
 
     @property
     def _has_room(self) -> bool:
-        limit = self.policy.queue_limit
-        return limit is None or self._outstanding < limit + self._capacity
+        limit = self._queue_limit
+        return limit is None or self.outstanding < limit + self._capacity
 
     def _announce_room(self) -> None:
         if self.status == OPEN and not self._has_room:
@@ -372,7 +365,7 @@ class Dispatcher:
             self._context.abandon()
 
     def _finish_if_done(self) -> None:
-        if self.handles or self._outstanding or self._ending is not None:
+        if self.handles or self.outstanding or self._ending is not None:
             return
         if self._idle_timer is not None:
             self._idle_timer.cancel()

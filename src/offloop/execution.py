@@ -36,19 +36,12 @@ class Execution(asyncio.Future[R]):
     __slots__ = (
         "_dispatcher",
         "_started",
-        "attempt",
         "cost",
         "id",
-        "key",
         "kind",
-        "pin",
         "place",
-        "priority",
         "queue",
-        "retries",
-        "reason",
         "task",
-        "timeout",
         "worker",
     )
 
@@ -57,29 +50,35 @@ class Execution(asyncio.Future[R]):
     kind: Kind
     cost: float
     queue: TaskQueue[Execution[Any]] | None
-    key: Hashable
-    pin: int
     place: int
-    priority: int
-    retries: int
-    attempt: int
-    timeout: float | None
     worker: WorkerState[Execution[Any]] | None
-    reason: str | None
-    _started: float | None
+    _started: float
     _dispatcher: Dispatcher
+
+    # What few tasks have is no slot: filling it would cost every task.
+    key: Hashable = None
+    pin: int = 0
+    priority: int = 0
+    retries: int = 0
+    timeout: float | None = None
+    #: Which attempt this is: more than 1 after a retry.
+    attempt: int = 1
+    #: Why it is being interrupted: "cancel" or "timeout".
+    reason: str | None = None
 
     @property
     def worker_id(self) -> int | None:
         """The number of the worker that holds or ran the task; None while it waits."""
-        return self.worker.number if self.worker is not None else None
+        worker = getattr(self, "worker", None)
+        return worker.number if worker is not None else None
 
     @property
     def started_at(self) -> float | None:
         """When the task started to run, in seconds of `time.monotonic`; None before that."""
-        if self._started is None and not self.done():
+        started: float | None = getattr(self, "_started", None)
+        if started is None and not self.done():
             return self._dispatcher.started_at(self)
-        return self._started
+        return started
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel the task.

@@ -63,10 +63,19 @@ class WorkerHandle:
 
     def link_result(self, id: int, value: Any, start: float, end: float) -> None:
         """A task returned."""
-        execution = self._take(id, start, end)
-        if execution is not None:
+        state = self.state
+        execution = state.hand.get(id)
+        if execution is None:  # it had ended before
+            return
+        self._scheduler.finished(state, execution, end - start, end)
+        execution._started = start
+        if not execution.done():
             execution.set_result(value)
-            self._dispatcher.ended()
+            self._dispatcher.outstanding -= 1
+
+    def link_delivered(self) -> None:
+        """That was all for now."""
+        self._dispatcher.settled()
 
     def link_failure(self, id: int, error: BaseException, start: float, end: float) -> None:
         """A task failed."""
@@ -202,7 +211,8 @@ class WorkerHandle:
     def cancel_all(self, *, running: bool) -> None:
         """Cancel what this worker holds: all of it, or what it has not started."""
         started = dict(self.link.running()) if not running else {}
-        for item in list(self.state.hand.values()):
+        # The last ones first: else one could start when the one before it is interrupted.
+        for item in reversed(list(self.state.hand.values())):
             if item.id not in started:
                 item.cancel()
 

@@ -32,7 +32,7 @@ class LeasedWorker(Worker):
         dispatcher.check_open()
         self._dispatcher = dispatcher
         self._state_ = dispatcher.scheduler.lease(monotonic())
-        self._pin = self._state_.number
+        self._usual = {"pin": self._state_.number}
         self._held = True
         self._ended = ""
         # The pool must outlive its leases.
@@ -41,7 +41,7 @@ class LeasedWorker(Worker):
     @property
     def worker_id(self) -> int:
         """The number of the worker within its pool."""
-        return self._pin
+        return self._state_.number
 
     def is_running(self) -> bool:
         """Whether it takes tasks: not after `release`, `shutdown`, `kill`, a crash, or the pool's end."""
@@ -109,7 +109,7 @@ class LeasedWorker(Worker):
     def __repr__(self) -> str:
         state = "crashed" if self._state_.phase == GONE else "idle" if self.is_idle() else "running"
         state = "shut down" if self._ended else state if self._held else "released"
-        return f"<LeasedWorker {self._pin} {state}>"
+        return f"<LeasedWorker {self.worker_id} {state}>"
 
     def __del__(self) -> None:
         if self.__dict__.get("_held"):

@@ -71,6 +71,9 @@ class LinkOwner(Protocol):
     def link_result(self, id: int, value: Any, start: float, end: float) -> None:
         """Task ``id`` returned ``value``; it ran from ``start`` to ``end`` (monotonic seconds)."""
 
+    def link_delivered(self) -> None:
+        """Results were reported, and for now no more will be."""
+
     def link_failure(self, id: int, error: BaseException, start: float, end: float) -> None:
         """Task ``id`` failed with ``error``."""
 

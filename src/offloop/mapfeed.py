@@ -134,7 +134,7 @@ class Feed:
         self._timeout = timeout
         self._on_sent = on_sent
         self._on_done = on_done
-        self._outstanding: set[asyncio.Future[Any]] = set()
+        self._outstanding: dict[asyncio.Future[Any], None] = {}  # an ordered set
         self._rows: list[Any] = []  # read from an async input and not sent yet
         self._sent = self.in_flight = 0
         self._is_stopped = self._is_interrupted = False
@@ -170,7 +170,8 @@ class Feed:
         if not self._pump.done():
             self._is_interrupted = True
             self._pump.cancel()
-        for execution in [*self._outstanding]:
+        # The last ones first: else one that waits behind a running one could start in between.
+        for execution in [*reversed(self._outstanding)]:
             execution.cancel()
 
     async def aclose(self) -> None:
@@ -270,7 +271,7 @@ class Feed:
         self._chunker.sent(len(rows), time.perf_counter() - began)
         chunk = Chunk(self._sent, rows)
         self._sent += len(rows)
-        self._outstanding.add(execution)
+        self._outstanding[execution] = None
         self._on_sent(chunk)
         execution.add_done_callback(functools.partial(self._on_execution_done, chunk))
 
@@ -288,7 +289,7 @@ class Feed:
             await self._space.wait_until(lambda: len(self._outstanding) < count)
 
     def _on_execution_done(self, chunk: Chunk, execution: asyncio.Future[Any]) -> None:
-        self._outstanding.discard(execution)
+        self._outstanding.pop(execution, None)
         chunk.finish(execution)
         if chunk.outcome is not None:
             self._chunker.record(len(chunk.rows), chunk.outcome[0])

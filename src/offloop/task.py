@@ -23,6 +23,9 @@ class TaskLike(Protocol[R_co]):
         ...
 
 
+_new = object.__new__
+
+
 class Task(ABC, Generic[R]):
     """A unit of execution, generic in its result.
 
@@ -66,6 +69,17 @@ class CallableTask(Task[R]):
         self.fn = fn
         self.args = args
         self.kwargs = kwargs
+
+    @classmethod
+    def of(cls, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallableTask[Any]:
+        """The same from arguments packed already: what ``submit`` does a hundred thousand times a second."""
+        if not callable(fn):
+            raise TypeError(f"fn must be callable, not {type(fn).__name__}")
+        task: CallableTask[Any] = _new(cls)
+        task.fn = fn
+        task.args = args
+        task.kwargs = kwargs
+        return task
 
     def run(self, environment: Environment) -> Any:
         """Call the function; the environment is not passed on."""

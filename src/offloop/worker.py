@@ -29,8 +29,8 @@ class Worker(ABC):
     """
 
     _dispatcher: Dispatcher
-    #: Which worker of the dispatcher this is; 0 for any.
-    _pin: int = 0
+    #: The options that every task gets: a lease's tasks are pinned to its worker.
+    _usual: dict[str, Any] | None = None
 
     @abstractmethod
     def is_running(self) -> bool:
@@ -71,19 +71,18 @@ class Worker(ABC):
             RuntimeError: called from another thread or event loop.
         """
         check_task(task)
-        if timeout is not None or priority or retries or key is not None:
-            check_options(timeout, priority, retries, key)
-        return self._dispatcher.enqueue(
-            task, timeout=timeout, priority=priority, retries=retries, key=key, pin=self._pin
-        )
+        if timeout is None and not priority and not retries and key is None:
+            return self._dispatcher.enqueue(task, self._usual)
+        check_options(timeout, priority, retries, key)
+        options = {"timeout": timeout, "priority": priority, "retries": retries, "key": key}
+        return self._dispatcher.enqueue(task, {**options, **(self._usual or {})})
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Execution[Any]:
         """Queue a call: ``enqueue(CallableTask(fn, *args, **kwargs))``.
 
         Every keyword belongs to ``fn``; see `options` for the others.
         """
-        task: CallableTask[Any] = CallableTask(fn, *args, **kwargs)
-        return self._dispatcher.enqueue(task, pin=self._pin)
+        return self._dispatcher.enqueue(CallableTask.of(fn, args, kwargs), self._usual)
 
     def options(
         self,
@@ -231,7 +230,7 @@ class WorkerWithOptions(Worker):
     def __init__(self, worker: Worker, defaults: dict[str, Any]) -> None:
         self._worker = worker
         self._dispatcher = worker._dispatcher
-        self._pin = worker._pin
+        self._usual = worker._usual
         self._defaults = defaults
 
     def is_running(self) -> bool:
@@ -250,6 +249,18 @@ class WorkerWithOptions(Worker):
         """As of the worker itself, with these defaults."""
         task: CallableTask[Any] = CallableTask(fn, *args, **kwargs)
         return self._worker.enqueue(task, **self._defaults)
+
+    def map(
+        self,
+        fn: Callable[..., R],
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Map[R]:
+        """As of the worker itself, with these defaults; a timeout counts for each item."""
+        if timeout is None:
+            timeout = self._defaults["timeout"]
+        return super().map(fn, *iterables, timeout=timeout, **options)
 
     async def shutdown(self, *, cancel_pending: bool = False) -> int:
         """As of the worker itself."""

@@ -128,7 +128,7 @@ class WorkerPool(Worker):
         task: Task[Any] = fn if isinstance(fn, Task) else CallableTask(fn, *args, **kwargs)  # pyright: ignore[reportUnknownVariableType]
         dispatcher = self._dispatcher
         return await asyncio.gather(
-            *(dispatcher.enqueue(task, pin=number) for number in dispatcher.scheduler.running_numbers())
+            *(dispatcher.enqueue(task, {"pin": number}) for number in dispatcher.scheduler.running_numbers())
         )
 
     async def recycle(self) -> None:

@@ -11,7 +11,6 @@ from support import tasks
 from support.gates import Gate
 
 from contract import worker_contract as suite
-from contract.base import occupy
 from offloop import ThreadWorkerFactory
 
 #: A thread can't be stopped in a blocking call: it is left to itself, with a warning.
@@ -90,11 +89,12 @@ class TestAbandonment(Thread):
 
     async def test_a_thread_that_cannot_be_stopped_is_replaced_with_a_warning(self, gate: Gate) -> None:
         async with self.pool(1, cancel_grace=0.05) as pool:
-            held = await occupy(pool, gate)
+            held = pool.submit(tasks.gate_despite_cancellation, gate.path)
+            await gate.arrived()
             with pytest.warns(Warning, match="abandon"):  # noqa: PT031
-                held[0].cancel()
+                held.cancel()
                 assert await pool.submit(threading.get_native_id) != threading.get_native_id()
-            assert held[0].cancelled()
+            assert held.cancelled()
 
     async def test_a_worker_is_a_thread_of_this_process(self) -> None:
         async with self.worker() as worker:

@@ -35,11 +35,12 @@ def append_line(path: str, text: object) -> None:
         file.write(f"{text}\n")
 
 
-def pass_gate(path: str, value: Any = None) -> Any:
+def pass_gate(path: str, value: Any = None, *, arrives: bool = True) -> Any:
     """Arrive at a `Gate`, block until it lets this task through, and return the value."""
-    tell(f"{path}.arrivals", identity())
     fd = _token_descriptor(path)
     try:
+        if arrives:
+            tell(f"{path}.arrivals", identity())  # in here: a cancellation may come right after it
         os.set_blocking(fd, True)
         os.read(fd, 1)
     finally:
@@ -51,9 +52,9 @@ async def apass_gate(path: str, value: Any = None) -> Any:
     """`pass_gate` for async tasks: it waits without blocking the worker's event loop."""
     import asyncio
 
-    tell(f"{path}.arrivals", identity())
     fd, loop, ready = _token_descriptor(path), asyncio.get_running_loop(), asyncio.Event()
     try:
+        tell(f"{path}.arrivals", identity())
         while True:
             loop.add_reader(fd, ready.set)
             try:

@@ -33,6 +33,7 @@ from support.faulty import (
     fail_with_group as fail_with_group,
     fail_with_notes as fail_with_notes,
     gate_and_tell as gate_and_tell,
+    gate_despite_cancellation as gate_despite_cancellation,
     gate_then_exit as gate_then_exit,
     ignore_cancellation as ignore_cancellation,
     log_and_crash as log_and_crash,

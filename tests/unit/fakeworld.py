@@ -332,14 +332,20 @@ class World:
     def drain(self, seconds: float = 0.0001) -> None:
         """Let everything happen that is under way; a plan is made only where the shell would make one."""
         for _ in range(10_000):
-            if self.is_turn_due:
-                self.turn()
-            elif not self._let_one_thing_happen(seconds):
-                if not self.scheduler.prefetching:
-                    return
-                self.now += TICK
-                self.is_turn_due = True
+            if not self.step(seconds):
+                return
         raise AssertionError("it never comes to rest")
+
+    def step(self, seconds: float) -> bool:
+        """Let one thing happen that is under way; False if nothing is."""
+        if self.is_turn_due:
+            self.turn()
+        elif not self._let_one_thing_happen(seconds):
+            if not self.scheduler.prefetching:
+                return False
+            self.now += TICK
+            self.is_turn_due = True
+        return True
 
     def _let_one_thing_happen(self, seconds: float) -> bool:
         for fake in list(self.workers.values()):

@@ -44,6 +44,21 @@ async def test_closing_early_cancels_the_rest_and_closes_the_input(is_async: boo
     await results.aclose()
 
 
+async def test_closing_cancels_the_last_ones_first_so_that_no_other_starts_in_between() -> None:
+    pool = FakePool(2, is_manual=True)
+    results = run_map(pool, square, itertools.count())
+    first = asyncio.ensure_future(anext(results))
+    await turns()
+    pool.finish(0)
+    await first
+    left, ended = pool.outstanding, []
+    for number in left:
+        pool.executions[number].add_done_callback(lambda _, number=number: ended.append(number))
+    await results.aclose()
+    assert len(left) > 1
+    assert ended == left[::-1]
+
+
 async def test_break_closes_the_map() -> None:
     pool = FakePool(2, seconds=lambda item: float(item > 0))
     async for _ in run_map(pool, square, itertools.count()):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from offloop.child.runner import FLUSH_AFTER, RunningTask
 from offloop.task import provider
-from offloop.wire.frames import CALL, RUN, Record
+from offloop.wire.frames import TASKS, Record
 
 if TYPE_CHECKING:
     from offloop.child.runner import Runner
@@ -74,7 +74,7 @@ class Overlap:
         until = monotonic() + FLUSH_AFTER
         while self._waiting and self._free:
             record = self._waiting.popleft()
-            if record[0] != CALL and record[0] != RUN:
+            if record[0] not in TASKS:
                 runner.other(record)
             elif runner.turns.begin():
                 awaitable = runner.run_task(record)

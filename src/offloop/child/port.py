@@ -11,6 +11,7 @@ from offloop.wire.codec import Decoder, ReplyEncoder
 from offloop.wire.frames import (
     BUFFERS,
     CALL,
+    CALL_ARGS,
     CANCELLED,
     DEFINE,
     FAILED,
@@ -134,6 +135,8 @@ class SocketPort:
                 return fn, (), _NO_KEYWORDS
             args, kwargs = self._decode(flags, payload)
             return fn, args, kwargs
+        if kind == CALL_ARGS:
+            return self._decoder.resolve(ref), self._decode(flags, payload), _NO_KEYWORDS
         task = self._decode(flags, payload)
         return task.run, (environment,), _NO_KEYWORDS
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from offloop.child.turns import Turns
 from offloop.errors import SerializationError, TaskCancelled
 from offloop.task import TaskContext, provider
-from offloop.wire.frames import ATTEMPT_SHIFT, BYE, CALL, READY, RUN, STOP, Record
+from offloop.wire.frames import BYE, READY, STOP, TASKS, Record
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -86,7 +86,7 @@ class RunningTask:
         self.environment: Environment = runner.environment
         self.worker_id = runner.number
         self.task_id = record[3]
-        self.attempt = record[1] >> ATTEMPT_SHIFT
+        self.attempt = int(record[4])
         self._turns = runner.turns
         self._place = place
 
@@ -198,7 +198,7 @@ class Runner:
         port, turns = self.port, self.turns
         sent = monotonic()
         for index, record in enumerate(records):
-            if record[0] != CALL and record[0] != RUN:
+            if record[0] not in TASKS:
                 self.other(record)
             elif turns.begin():
                 awaitable = self.run_task(record)

@@ -6,8 +6,6 @@ import asyncio
 import socket
 from collections import deque
 
-#: Parts up to this size, in bytes, are joined into one; larger ones go out uncopied.
-_JOIN = 1 << 14
 #: How many parts one system call takes at the most.
 _PARTS = 64
 
@@ -34,17 +32,9 @@ class Outbox:
         """
         if self.closed:
             return
-        small: list[bytes | memoryview] = []
         for part in parts:
-            if len(part) <= _JOIN:
-                small.append(part)
-                continue
-            if small:
-                self._parts.append(memoryview(b"".join(small)))
-                small = []
-            self._parts.append(memoryview(part).cast("B"))
-        if small:
-            self._parts.append(memoryview(small[0] if len(small) == 1 else b"".join(small)))
+            if len(part):
+                self._parts.append(memoryview(part).cast("B"))
         if not self._waiting:
             self._flush()
 

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 16
 #: Seconds of reading after which other callbacks of the event loop get their turn.
 BUDGET = 0.001
+#: Records delivered between looks at the clock.
+STRIDE = 16
 #: Seconds that a worker may take to exit after it said goodbye.
 EXIT_GRACE = 3.0
 #: Seconds to wait for the exit status of a process that is known to be dead.
@@ -215,15 +217,19 @@ class ProcessLink(Link):
         return self._frames.feed(data) if data else None
 
     def _deliver(self, until: float) -> None:
-        records = self._unread
-        for index, record in enumerate(records):
-            self._handle(record)
-            if index & 15 == 15 and monotonic() > until:
-                self._unread = records[index + 1 :]
-                if self._unread:
-                    self._loop.call_soon(self._deliver_rest)
-                return
+        records, report = self._unread, self._owner.link_result
         self._unread = []
+        for at in range(0, len(records), STRIDE):
+            if at and monotonic() > until:
+                self._unread = records[at:]
+                self._loop.call_soon(self._deliver_rest)
+                break
+            for record in records[at : at + STRIDE]:
+                if record[0] == RESULT and not record[6]:
+                    report(record[3], None, record[4], record[5])
+                else:
+                    self._handle(record)
+        self._owner.link_delivered()
 
     def _deliver_rest(self) -> None:
         if not self._over and self._unread:
@@ -232,9 +238,6 @@ class ProcessLink(Link):
     def _handle(self, record: Record) -> None:
         kind, flags, ref, id, start, end, payload = record
         if kind == RESULT:
-            if not payload:
-                self._owner.link_result(id, None, start, end)
-                return
             try:
                 value = self._decode(flags, payload)
             except BaseException as error:
@@ -284,6 +287,7 @@ class ProcessLink(Link):
             for record in FrameDecoder(LIMIT).feed(self.ledger.unsent()):
                 if record[0] in (RESULT, FAILED, UNLOADABLE, CANCELLED):
                     self._handle(record)
+            self._owner.link_delivered()
         except ProtocolError:
             self.kill()
 

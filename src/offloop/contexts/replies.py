@@ -20,6 +20,8 @@ class Replies:
 
     def decode(self, flags: int, payload: bytes | memoryview) -> Any:
         """A task's result; raises what loading the user's objects raises."""
+        if not payload:
+            return None
         if flags & BUFFERS:
             pickled, buffers = split_buffers(payload)
             return self._decoder.decode(pickled, buffers)

@@ -14,9 +14,9 @@ from offloop.task import CallableTask, describe
 from offloop.wire.codec import Encoder
 from offloop.wire.definitions import Definitions
 from offloop.wire.frames import (
-    ATTEMPT_SHIFT,
     BUFFERS,
     CALL,
+    CALL_ARGS,
     DEFINE,
     FORGET,
     HEADER,
@@ -28,13 +28,17 @@ from offloop.wire.frames import (
     layout_buffers,
 )
 
+#: Parts up to this size, in bytes, are copied into one; larger ones go out as they are.
+JOIN = 1 << 14
+
 
 class Sender:
     """Pickles one worker's tasks and writes them in order, each with its place in that order."""
 
     def __init__(self, outbox: Outbox, definitions: Definitions) -> None:
         self._outbox = outbox
-        self._parts: list[bytes | memoryview] = []
+        self._parts: list[bytes | memoryview] = []  # whole parts, in front of what `_small` gathers
+        self._small = bytearray()
         self._encoder = Encoder(definitions, self._define, self._forget)
         self._path = list(sys.path)
         self._sent = 0
@@ -42,61 +46,68 @@ class Sender:
     def setup(self, options: dict[str, Any]) -> None:
         """Send the first frame."""
         payload = self._encoder.encode(options)
-        self._parts.append(frame(SETUP, payload))
+        self._write(frame(SETUP, payload))
         self._flush()
 
     def send(self, items: Sequence[S]) -> list[tuple[S, BaseException]]:
         """Send tasks; returns those that can't be pickled, with the errors."""
         if sys.path != self._path:
             self._path = list(sys.path)
-            self._parts.append(frame(PATH, self._encoder.encode(self._path)))
+            self._write(frame(PATH, self._encoder.encode(self._path)))
         failed: list[tuple[S, BaseException]] = []
+        reference, pack = self._encoder.reference, HEADER.pack
         for item in items:
+            task = item.task
             try:
-                self._add(item)
+                if type(task) is not CallableTask or not (ref := reference(task.fn)):
+                    self._add(RUN, 0, item, task)
+                elif task.kwargs:
+                    self._add(CALL, ref, item, (task.args, task.kwargs))
+                elif task.args:
+                    self._add(CALL_ARGS, ref, item, task.args)
+                else:
+                    self._small += pack(MAGIC, CALL, 0, ref, item.id, 0, item.attempt, 0.0)
             except BaseException as error:
-                failed.append((item, unpicklable_task(item.task, error)))
+                failed.append((item, unpicklable_task(task, error)))
                 if isinstance(error, KeyboardInterrupt):
                     raise
+            else:
+                self._sent = item.place = self._sent + 1
         self._flush()
         return failed
 
     def _flush(self) -> None:
-        parts, self._parts = self._parts, []
-        self._outbox.write(parts)
+        if self._small:
+            self._parts.append(bytes(self._small))
+            self._small.clear()
+        self._outbox.write(self._parts)
+        self._parts.clear()
 
-    def _add(self, item: Sendable) -> None:
-        id, task = item.id, item.task
-        kind, ref, pickled = RUN, 0, b""
+    def _add(self, kind: int, ref: int, item: Sendable, content: object) -> None:
         buffers: list[PickleBuffer] = []
-        if type(task) is CallableTask:
-            ref = self._encoder.reference(task.fn)
-            if ref:
-                kind = CALL
-                if task.args or task.kwargs:
-                    pickled = self._encoder.encode((task.args, task.kwargs), buffers.append)
-            else:
-                pickled = self._encoder.encode(task, buffers.append)
-        else:
-            pickled = self._encoder.encode(task, buffers.append)
-        attempt = min(item.attempt, 127) << ATTEMPT_SHIFT
-        self._sent += 1
-        item.place = self._sent
+        pickled = self._encoder.encode(content, buffers.append)
         if buffers:
             parts = layout_buffers(pickled, [buffer.raw() for buffer in buffers])
-            size = sum(len(part) for part in parts)
-            self._parts.append(HEADER.pack(MAGIC, kind, BUFFERS | attempt, ref, id, size, 0.0, 0.0))
-            self._parts += parts
+            flags, size = BUFFERS, sum(len(part) for part in parts)
         else:
-            self._parts.append(HEADER.pack(MAGIC, kind, attempt, ref, id, len(pickled), 0.0, 0.0))
-            if pickled:
-                self._parts.append(pickled)
+            parts, flags, size = [pickled], 0, len(pickled)
+        self._small += HEADER.pack(MAGIC, kind, flags, ref, item.id, size, item.attempt, 0.0)
+        for part in parts:
+            self._write(part)
+
+    def _write(self, part: bytes | memoryview) -> None:
+        if len(part) <= JOIN:
+            self._small += part
+            return
+        self._parts.append(bytes(self._small))
+        self._parts.append(part)
+        self._small.clear()
 
     def _define(self, ref: int, payload: bytes) -> None:
-        self._parts.append(frame(DEFINE, payload, ref=ref))
+        self._write(frame(DEFINE, payload, ref=ref))
 
     def _forget(self, ref: int) -> None:
-        self._parts.append(frame(FORGET, ref=ref))
+        self._write(frame(FORGET, ref=ref))
 
 
 def unpicklable_task(task: Any, error: BaseException) -> SerializationError:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any
 
 from offloop.child.process import make_environment, run_bootstrap
@@ -21,7 +22,6 @@ from offloop.link import Context, Exit, Link, LinkOwner, S, Sendable, not_starte
 from offloop.task import CallableTask
 from offloop.wire.failure import is_control_flow
 from offloop.wire.frames import (
-    ATTEMPT_SHIFT,
     BYE,
     CANCELLED,
     FAILED,
@@ -36,6 +36,9 @@ from offloop.wire.tracebacks import message_of, own_text, type_name_of
 from offloop.worker import WorkerFactory
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+#: Seconds of delivering after which other callbacks of the event loop get their turn.
+BUDGET = 0.001
+
 _STOP: Record = (STOP, 0, 0, 0, 0.0, 0.0, b"")
 
 
@@ -211,7 +214,7 @@ class ThreadLink(Link):
             self._sent += 1
             item.place = self._sent
             task: Any = item.task
-            records.append((RUN, item.attempt << ATTEMPT_SHIFT, 0, item.id, 0.0, 0.0, task))
+            records.append((RUN, 0, 0, item.id, item.attempt, 0.0, task))
         self._port.put(records)
         return []
 
@@ -258,7 +261,12 @@ class ThreadLink(Link):
         """Take what the thread reported."""
         self._port.woken = False
         outbox = self._port.outbox
+        until = monotonic() + BUDGET
         while outbox and not self._over:
+            if len(outbox) & 15 == 15 and monotonic() > until:
+                self._port.woken = True
+                self._loop.call_soon(self._deliver)
+                break
             kind, id, value, start, end = outbox.popleft()
             if kind == RESULT:
                 self._owner.link_result(id, value, start, end)
@@ -273,6 +281,7 @@ class ThreadLink(Link):
                 self._finish(1, False)
             elif kind == BYE:
                 self._finish(0, True)
+        self._owner.link_delivered()
 
     def _finish(self, code: int | None, clean: bool) -> None:
         if self._over:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
 from offloop.task import CallableTask
 
 #: Kinds of task whose durations are remembered.
@@ -40,15 +43,30 @@ class Kinds:
 
     def __init__(self) -> None:
         self._kinds: dict[int, tuple[object, Kind]] = {}
+        self._last: Any = None  # as a rule the next task runs the same function
+        self._last_kind = Kind()
 
     def of(self, task: object) -> Kind:
         """The kind of a task."""
-        target: object = task.fn if type(task) is CallableTask else type(task)
-        code = getattr(target, "__code__", target)
+        target: Any = task.fn if type(task) is CallableTask else type(task)
+        if target is self._last:
+            return self._last_kind
+        code = getattr(target, "__code__", None) or self._of_callable(target)
         found = self._kinds.get(id(code))
         if found is None:
             if len(self._kinds) >= MAX_KINDS:
                 self._kinds.clear()
             # The code is kept beside its kind, so that its id is not used again.
             found = self._kinds[id(code)] = (code, Kind())
+        if target is code or type(target) is FunctionType and not target.__closure__:
+            self._last, self._last_kind = target, found[1]  # what holds a user's data is not kept alive
         return found[1]
+
+    @staticmethod
+    def _of_callable(target: Any) -> object:
+        """What stands for a callable without code of its own; never an object that holds a user's data."""
+        while hasattr(target, "func"):  # a partial, which may be made anew for every task
+            target = target.func
+        if isinstance(target, (type, BuiltinFunctionType)):
+            return target
+        return getattr(target, "__code__", None) or type(target)

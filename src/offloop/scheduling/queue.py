@@ -39,13 +39,14 @@ class TaskQueue(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._lanes: dict[int, deque[T]] = {0: deque()}
+        #: Where those of the usual priority, 0, are appended.
+        self.usual: deque[T] = deque()
+        self._lanes: dict[int, deque[T]] = {0: self.usual}
         self._order = [0]
-        self._live = 0
         self._dead = 0
 
     def __len__(self) -> int:
-        return self._live
+        return sum(map(len, self._lanes.values())) - self._dead
 
     def __iter__(self) -> Iterator[T]:
         for priority in self._order:
@@ -53,15 +54,13 @@ class TaskQueue(Generic[T]):
 
     def push(self, item: T) -> None:
         """Add an item behind those of its priority."""
-        self._lane(item.priority).append(item)
         item.queue = self
-        self._live += 1
+        self._lane(item.priority).append(item)
 
     def push_front(self, item: T) -> None:
         """Put an item back in front of those of its priority."""
         self._lane(item.priority).appendleft(item)
         item.queue = self
-        self._live += 1
 
     def pop(self) -> T | None:
         """Take the next item, or None."""
@@ -71,7 +70,6 @@ class TaskQueue(Generic[T]):
                 item = lane.popleft()
                 if item.queue is self:
                     item.queue = None
-                    self._live -= 1
                     return item
                 self._dead -= 1
         return None
@@ -79,11 +77,12 @@ class TaskQueue(Generic[T]):
     def discard(self, item: T) -> None:
         """Take out an item that is in this queue."""
         item.queue = None
-        self._live -= 1
         self._dead += 1
-        if self._dead > SWEEP and self._dead > self._live:
-            for priority, lane in self._lanes.items():
-                self._lanes[priority] = deque(entry for entry in lane if entry.queue is self)
+        if self._dead > SWEEP and self._dead > len(self):
+            for lane in self._lanes.values():
+                live = [entry for entry in lane if entry.queue is self]
+                lane.clear()
+                lane.extend(live)
             self._dead = 0
 
     def _lane(self, priority: int) -> deque[T]:

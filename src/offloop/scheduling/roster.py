@@ -18,6 +18,7 @@ class Roster(Generic[T]):
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self._slots = limits.slots
         self.workers: dict[int, WorkerState[T]] = {}
         self.closing = False
         self._bound: dict[Hashable, WorkerState[T]] = {}
@@ -47,14 +48,16 @@ class Roster(Generic[T]):
         """When the longest idle worker may retire, or None if none will."""
         if not self._idle or self._living() <= self.limits.min_workers:
             return None
-        return next(iter(self._idle.values())) + self.limits.idle_timeout
+        since = min((at for worker, at in self._idle.items() if not worker.leases), default=None)
+        return None if since is None else since + self.limits.idle_timeout
 
     # -- their lives and leases -------------------------------------------
 
     def retire(self, worker: WorkerState[T]) -> None:
         """Give ``worker`` no more shared tasks; once its hand is empty it is stopped."""
         if worker.phase == RESERVED:
-            self._forget(worker)
+            worker.ending = True
+            self._forget_unused(worker)
         elif worker.phase in (STARTING, READY):
             worker.phase = RETIRING
             self._hungry.pop(worker, None)
@@ -63,7 +66,7 @@ class Roster(Generic[T]):
     def condemn(self, worker: WorkerState[T]) -> None:
         """``worker`` was killed: it gets nothing more, and what it holds is settled by the shell."""
         worker.phase = STOPPING
-        for table in (self._hungry, self._pinned_waiting, self._idle, self._ahead):
+        for table in (self._hungry, self._idle, self._ahead):
             table.pop(worker, None)
 
     def lease(self, now: float) -> WorkerState[T]:
@@ -74,33 +77,38 @@ class Roster(Generic[T]):
         elif self._living() < self.limits.max_workers:
             worker = self._new()
         else:
-            open_ = [worker for worker in self.workers.values() if worker.phase <= READY]
-            if not open_:
-                worker = self._new()
-            else:
-                worker = min(open_, key=lambda w: (w.leases, len(w.hand) + len(w.pinned), w.number))
+            open_ = [worker for worker in self.workers.values() if worker.is_living]
+            worker = min(open_, key=lambda w: (w.leases, len(w.hand) + len(w.pinned), w.number))
         worker.leases += 1
         return worker
 
     def release(self, worker: WorkerState[T]) -> None:
         """A lease on ``worker`` ended."""
         worker.leases -= 1
-        if worker.phase == RESERVED and not worker.leases and not worker.pinned:
-            self._forget(worker)
+        self._forget_unused(worker)
 
     def _new(self) -> WorkerState[T]:
         self._numbers += 1
         worker = self.workers[self._numbers] = WorkerState(self._numbers)
         return worker
 
+    def _forget_unused(self, worker: WorkerState[T]) -> None:
+        """Forget a reserved worker that nobody will use any more."""
+        if worker.phase == RESERVED and not worker.pinned and (worker.ending or not worker.leases):
+            self._forget(worker)
+
     def _forget(self, worker: WorkerState[T]) -> None:
         worker.phase = GONE
         self.workers.pop(worker.number, None)
         for table in (self._hungry, self._pinned_waiting, self._idle, self._ahead):
             table.pop(worker, None)
+        self._unbind(worker)
+
+    def _unbind(self, worker: WorkerState[T]) -> None:
+        """Its keys are free for another worker: it holds none of their tasks, and gets no more."""
         for key in worker.keys:
-            self._bound.pop(key, None)
+            del self._bound[key]
         worker.keys.clear()
 
     def _living(self) -> int:
-        return sum(worker.phase <= READY for worker in self.workers.values())
+        return sum(worker.is_living for worker in self.workers.values())

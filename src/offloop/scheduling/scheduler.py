@@ -14,7 +14,6 @@ from offloop.scheduling.prefetch import LONG, OVERHEAD, PATIENCE, choose_recalls
 from offloop.scheduling.queue import T, TaskQueue
 from offloop.scheduling.roster import Roster
 from offloop.scheduling.state import (
-    GONE,
     READY,
     RESERVED,
     RETIRING,
@@ -84,19 +83,22 @@ class Scheduler(Roster[T]):
         """A task was enqueued."""
         if item.pin:
             self._pin(self.workers[item.pin], item)
-        else:
+        elif item.priority:
             self._queue.push(item)
+        else:
+            item.queue = queue = self._queue
+            queue.usual.append(item)
 
     def put_back(self, items: Iterable[T]) -> None:
         """Tasks that were sent but did not start wait again, in front."""
         for item in sorted(items, key=lambda item: item.id, reverse=True):
             item.worker = None
             worker = self.workers.get(item.pin) if item.pin else None
-            if worker is not None and worker.phase != GONE:
-                worker.pinned.push_front(item)
-                self._pinned_waiting[worker] = None
-            else:
+            if worker is None:
                 self._queue.push_front(item)
+            else:
+                worker.pinned.push_front(item)
+                self._note_pinned(worker)
 
     def discard(self, item: T) -> None:
         """A waiting task was cancelled."""
@@ -105,16 +107,19 @@ class Scheduler(Roster[T]):
 
     def finished(self, worker: WorkerState[T], item: T, seconds: float | None, at: float) -> None:
         """A task that ``worker`` held ended after ``seconds``; at ``at`` on the monotonic clock."""
-        del worker.hand[item.id]
+        hand = worker.hand
+        del hand[item.id]
         if seconds is None:
             self._settle(worker, item)
             return
         item.kind.record(seconds)
         worker.load -= item.cost
         worker.progress = at
-        if len(worker.hand) <= self.limits.slots:
+        if worker.recalled:
+            worker.recalled.discard(item.id)
+        if len(hand) <= self._slots:
             self._ahead.pop(worker, None)
-            if not worker.hand:
+            if not hand:
                 self._emptied(worker, at)
         if worker.phase == READY:
             self._hungry[worker] = None
@@ -147,33 +152,37 @@ class Scheduler(Roster[T]):
 
     def _pin(self, worker: WorkerState[T], item: T) -> None:
         worker.pinned.push(item)
+        self._note_pinned(worker)
+
+    def _note_pinned(self, worker: WorkerState[T]) -> None:
         self._pinned_waiting[worker] = None
         self._idle.pop(worker, None)
 
     # -- workers --------------------------------------------------------------
 
     def worker_ready(self, worker: WorkerState[T], now: float) -> None:
-        """A starting worker takes tasks from now on."""
-        worker.phase = READY if not (self.closing and not worker.pinned and not self._queue) else RETIRING
+        """A starting worker takes tasks from now on, unless it was retired or killed meanwhile."""
+        if worker.phase != STARTING:
+            return
+        if self.closing and not worker.pinned and not self._queue:
+            worker.phase = RETIRING
+            return
+        worker.phase = READY
         worker.progress = now
-        if worker.phase == READY:
-            self._hungry[worker] = None
-            if not worker.pinned:
-                self._idle[worker] = now
+        self._hungry[worker] = None
+        if worker not in self._pinned_waiting:
+            self._idle[worker] = now
 
     def worker_gone(self, worker: WorkerState[T], started: Iterable[int]) -> Loss[T]:
         """A worker ended; ``started`` are the tasks it had begun and not ended."""
         begun = set(started)
         running = [item for item in worker.hand.values() if item.id in begun]
-        moved = [item for item in worker.hand.values() if item.id not in begun]
+        left = [item for item in worker.hand.values() if item.id not in begun]
         worker.hand.clear()
-        orphaned: list[T] = []
         while (item := worker.pinned.pop()) is not None:
-            moved.append(item)
-        for item in moved[:]:
-            if item.pin:
-                moved.remove(item)
-                orphaned.append(item)
+            left.append(item)
+        moved = [item for item in left if not item.pin]
+        orphaned = [item for item in left if item.pin]
         self._forget(worker)
         self.put_back(moved)
         return Loss(running, moved, orphaned)
@@ -188,6 +197,8 @@ class Scheduler(Roster[T]):
             self._serve_pinned(dispatch, now)
         if self._queue and self._hungry:
             self._share_out(dispatch, now)
+            if self._pinned_waiting:  # keyed tasks, which sharing out has sent to where their key lives
+                self._serve_pinned(dispatch, now)
         start = self._start_workers()
         recall: list[tuple[WorkerState[T], list[T]]] = []
         if self._ahead and len(self.workers) > 1:
@@ -251,13 +262,13 @@ class Scheduler(Roster[T]):
         return True
 
     def _claim_key(self, worker: WorkerState[T], item: T) -> bool:
-        """Whether ``worker`` may have this keyed task; if its key lives elsewhere it waits there."""
+        """Whether ``worker`` may have this keyed task now; else it waits at the worker of its key."""
         owner = self._bound.setdefault(item.key, worker)
-        if owner is not worker:
-            self._pin(owner, item)
-            return False
-        worker.keys.add(item.key)
-        return True
+        owner.keys.add(item.key)
+        if owner is worker and not worker.pinned:
+            return True
+        self._pin(owner, item)  # behind those of its key that wait already
+        return False
 
     def _hand_over(self, worker: WorkerState[T], item: T, items: list[T], now: float) -> None:
         seconds = item.kind.seconds
@@ -280,20 +291,32 @@ class Scheduler(Roster[T]):
             self.retire(worker)
 
     def _start_workers(self) -> list[WorkerState[T]]:
-        start = [w for w in self._pinned_waiting if w.phase == RESERVED]
+        reserved = [w for w in self.workers.values() if w.phase == RESERVED]
+        for worker in reserved:
+            self._forget_unused(worker)  # its tasks may have been cancelled
+        start = [w for w in reserved if w.pinned]
+        start += [] if self.closing else self._replacements()
         starting = sum(w.phase == STARTING for w in self.workers.values()) if self._queue else 0
-        wanted = len(self._queue) - starting
-        for worker in list(self.workers.values()):
-            if worker.phase == RETIRING and not self.closing and worker.replacement is None:
-                worker.replacement = self._new()
-                start.append(worker.replacement)
-                wanted -= 1
-        room = self.limits.max_workers - self._living()
-        floor = 0 if self.closing else self.limits.min_workers - self._living()
-        start += [self._new() for _ in range(min(max(wanted, floor), room))]
+        wanted = len(self._queue) - starting - sum(not w.pinned for w in start)
+        living = self._living()
+        floor = 0 if self.closing else self.limits.min_workers - living
+        new = min(max(wanted, floor), self.limits.max_workers - living)
+        start += [self._new() for _ in range(new)]
+        if wanted > new:  # a lease that was never used holds a place: its worker has to help
+            unused = [w for w in reserved if w.phase == RESERVED and not w.pinned]
+            start += unused[: wanted - max(new, 0)]
         for worker in start:
-            worker.phase = STARTING
+            worker.phase = RETIRING if worker.ending else STARTING
         return start
+
+    def _replacements(self) -> list[WorkerState[T]]:
+        """A new worker for each that retires, unless a lease took its place meanwhile."""
+        retiring = [w for w in self.workers.values() if w.phase == RETIRING and w.replacement is None]
+        room = self.limits.max_workers - self._living()
+        replaced = retiring[: max(room, 0)]
+        for worker in replaced:
+            worker.replacement = self._new()
+        return [worker.replacement for worker in replaced if worker.replacement is not None]
 
     def _stop_workers(self, now: float) -> list[WorkerState[T]]:
         stop = [w for w in self.workers.values() if w.phase == RETIRING and self._may_stop(w)]
@@ -303,16 +326,13 @@ class Scheduler(Roster[T]):
                 self._forget(worker)
         else:
             spare = self._living() - self.limits.min_workers
-            for worker, since in self._idle.items():
-                if spare <= 0 or since + self.limits.idle_timeout > now:
-                    break
-                if not worker.leases:
-                    stop.append(worker)
-                    spare -= 1
+            due = [w for w, at in self._idle.items() if not w.leases and at + self.limits.idle_timeout <= now]
+            stop += due[: max(spare, 0)]
         for worker in stop:
             worker.phase = STOPPING
             self._hungry.pop(worker, None)
             self._idle.pop(worker, None)
+            self._unbind(worker)
         return stop
 
     def _may_stop(self, worker: WorkerState[T]) -> bool:

@@ -29,9 +29,11 @@ class WorkerState(Generic[T]):
         progress: when it last ended a task, or was sent one while it had none.
         recalled: ids in its hand that it was asked to give back.
         replacement: the worker that was started in its place.
+        ending: whether it is to retire as soon as it has started, and run what waits for it.
     """
 
     __slots__ = (
+        "ending",
         "given",
         "hand",
         "keys",
@@ -59,6 +61,12 @@ class WorkerState(Generic[T]):
         self.progress = 0.0
         self.recalled: set[int] = set()
         self.replacement: WorkerState[T] | None = None
+        self.ending = False
+
+    @property
+    def is_living(self) -> bool:
+        """Whether it counts among the workers that a pool may have: it takes tasks, or will."""
+        return self.phase <= READY and not self.ending
 
     @property
     def is_idle(self) -> bool:

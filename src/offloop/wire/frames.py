@@ -14,7 +14,8 @@ flags       how the payload is laid out (`BUFFERS`), or what a kind says of it
 ref         a function's number in the worker's table, or 0
 id          the task's number
 length      payload bytes; checked against the limit before anything is allocated
-start, end  monotonic seconds: when the task started and ended, in results
+start, end  in results, monotonic seconds: when the task started and ended; in
+            tasks, ``start`` is the number of the attempt
 ==========  =====================================================================
 """
 
@@ -35,11 +36,15 @@ _LENGTHS = Struct("<I")
 # parent to worker, on the data socket
 SETUP = 1  #: environment, bootstrap and options; the first frame
 CALL = 2  #: run the function ``ref`` with the pickled ``(args, kwargs)``
+CALL_ARGS = 8  #: the same, where there are no keywords: the payload is ``args`` alone
 RUN = 3  #: run a pickled task
 DEFINE = 4  #: a function or class that later frames refer to by ``ref``
 FORGET = 5  #: drop ``ref`` from the table
 PATH = 6  #: the parent's ``sys.path`` changed
 STOP = 7  #: finish what was sent before this, then exit
+
+#: The kinds that are tasks; each task has its place in their order.
+TASKS = frozenset({CALL, CALL_ARGS, RUN})
 
 # parent to worker, on the control socket
 CANCEL = 16  #: cancel these tasks: drop what has not started, interrupt what runs
@@ -56,9 +61,6 @@ BYE = 37  #: the last frame of a worker that ends in good order
 
 # worker to parent, on the control socket
 RETURNED = 48  #: the tasks whose ids are in the payload will not run here
-
-#: A task's attempt stands in the flags above this bit.
-ATTEMPT_SHIFT = 1
 
 #: flag: the payload is a count, that many lengths, the pickle, then its out-of-band buffers
 BUFFERS = 1

@@ -1,0 +1,97 @@
+"""P9: whether a task costs the same however many are queued, and however many workers there are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from statistics import median
+from time import perf_counter
+
+from benchmarks import peers
+from benchmarks.model import Case, Contender, Goal, Line, Measure, Results, Sample, Settings
+from benchmarks.timing import time_gather
+from benchmarks.work import noop, noop_coro, stay
+
+OURS = "offloop"
+TASK = "create_task"
+FEW = 1_000
+
+
+def many(settings: Settings) -> int:
+    """The long queue: a million, or 100,000 in a quick run."""
+    return settings.size(1_000_000, 100_000)
+
+
+@asynccontextmanager
+async def queue_length(settings: Settings) -> AsyncIterator[Measure]:
+    """Time a gather of 1,000 no-ops (the median of 20), and of 1,000,000, which are all queued at once."""
+    async with peers.offloop(settings.workers) as call:
+
+        async def measure() -> Sample:
+            few = [await time_gather(call, noop, FEW) for _ in range(20)]
+            return {"few": median(few), "many": await time_gather(call, noop, many(settings))}
+
+        yield measure
+
+
+@asynccontextmanager
+async def create_task(settings: Settings) -> AsyncIterator[Measure]:
+    """Time the same with ``asyncio.create_task``: how much of the growth is asyncio's own."""
+
+    async def cost(count: int) -> float:
+        began = perf_counter()
+        await asyncio.gather(*[asyncio.create_task(noop_coro()) for _ in range(count)])
+        return (perf_counter() - began) / count
+
+    async def measure() -> Sample:
+        return {"few": median([await cost(FEW) for _ in range(20)]), "many": await cost(many(settings))}
+
+    yield measure
+
+
+@asynccontextmanager
+async def pool_size(settings: Settings, *, workers: int) -> AsyncIterator[Measure]:
+    """Time a gather of 20,000 no-ops on a pool of which every worker runs already."""
+    async with peers.offloop(workers) as call:
+        stays = await asyncio.gather(*[call(stay, 1.0) for _ in range(workers)])
+        assert len({pid for pid, _ in stays}) == workers
+
+        async def measure() -> Sample:
+            return {"cost": await time_gather(call, noop, 20_000)}
+
+        yield measure
+
+
+def lines(results: Results) -> Sequence[Line]:
+    """Long against short, many against few."""
+    count = many(results.settings)
+    return [
+        Line(
+            f"cost per task, {count:,} queued",
+            (OURS, "many"),
+            ("1,000 queued", (OURS, "few")),
+            {f"{TASK} of {count:,}": (TASK, "many"), f"{TASK} of 1,000": (TASK, "few")},
+            Goal(1.2),
+        ),
+        Line(
+            "cost per task, 64 workers",
+            ("64 workers", "cost"),
+            ("2 workers", ("2 workers", "cost")),
+            goal=Goal(1.2),
+        ),
+    ]
+
+
+CASE = Case(
+    "P9",
+    "cost per task at 1,000 and 1,000,000 queued; with 2 and 64 workers",
+    [
+        Contender(OURS, queue_length, warm=False),
+        Contender(TASK, create_task, warm=False),
+        Contender("2 workers", partial(pool_size, workers=2)),
+        Contender("64 workers", partial(pool_size, workers=64)),
+    ],
+    lines,
+)
