@@ -57,7 +57,7 @@ async def _time(call: peers.Call, function: Any, argument: Any, *, read: bool = 
 
 
 @asynccontextmanager
-async def memcpy(settings: Settings) -> AsyncIterator[Measure]:
+async def memcpy(_settings: Settings) -> AsyncIterator[Measure]:
     """Time one copy of 100 MB from one array into another, both touched before; the median of 5 copies."""
     import numpy
 
@@ -80,7 +80,7 @@ PEERS = {
 }
 
 
-def lines(results: Results) -> Sequence[Line]:
+def lines(_results: Results) -> Sequence[Line]:
     """All against one copy."""
 
     def line(what: str, metric: str, goal: Goal | None = None) -> Line:

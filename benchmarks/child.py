@@ -27,7 +27,7 @@ def main(module: str, contender: str, settings: str) -> None:
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what peers print must not be taken for an answer
-    chosen = import_module(f"benchmarks.{module}").CASE.contender(contender)
+    chosen = import_module(module).CASE.contender(contender)
     parsed = Settings(**json.loads(settings))
     with asyncio.Runner(loop_factory=_loop_factory(parsed)) as runner:
         runner.run(_serve(chosen, parsed, answers))

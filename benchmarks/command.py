@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks import report, suite
@@ -22,9 +23,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="list what there is, and measure nothing")
     parser.add_argument("--rounds", type=_positive, metavar="N", help="measured rounds (default 5; quick: 3)")
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer tasks, and only the peers that goals name"
-    )
+    parser.add_argument("--quick", action="store_true", help="fewer tasks, only peers that goals name")
     parser.add_argument("--uvloop", action="store_true", help="run every contender on uvloop's event loop")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the run, with every sample")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="add: now divided by that saved run")
@@ -83,10 +82,8 @@ def measure(
     print(report.header(settings), flush=True)
     for name in dict.fromkeys(names):
         case = suite.load(name)
-        found = run_case(
-            suite.MODULES[name], case, settings, lambda text, name=name: _tell(f"{name}: {text}")
-        )
-        _tell("")
+        found = run_case(suite.module(name), case, settings, partial(_tell, case.name))
+        _tell()
         results[case.name] = found
         made = case.rows(found)
         rows += made
@@ -97,7 +94,7 @@ def measure(
     return rows, results
 
 
-def _tell(text: str) -> None:
+def _tell(*texts: str) -> None:
     """Show how far it is, on a line that the next text overwrites, if somebody is watching."""
     if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+        print("\r\x1b[K" + ": ".join(texts), end="", file=sys.stderr, flush=True)

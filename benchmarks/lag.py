@@ -93,7 +93,7 @@ async def map_busy(settings: Settings) -> AsyncIterator[Measure]:
 
 
 @asynccontextmanager
-async def idle(settings: Settings) -> AsyncIterator[Measure]:
+async def idle(_settings: Settings) -> AsyncIterator[Measure]:
     """Probe a loop that does nothing else for half a second."""
 
     async def measure() -> Sample:
@@ -105,7 +105,7 @@ async def idle(settings: Settings) -> AsyncIterator[Measure]:
 PEERS = {EXECUTOR: partial(busy, opener=peers.process_pool_executor, full=5_000, quick=2_000)}
 
 
-def lines(results: Results) -> Sequence[Line]:
+def lines(_results: Results) -> Sequence[Line]:
     """Absolute, with an idle loop's lag and the peers' beside it."""
 
     def line(what: str, ours: Cell, peers_metric: str | None) -> Line:

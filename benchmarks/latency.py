@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from time import perf_counter
 
@@ -18,6 +19,7 @@ from benchmarks.work import by_value, noop
 
 OURS = "offloop"
 RAW = "raw ping-pong"
+LOOP = "ping-pong by asyncio"
 EXECUTOR = "ProcessPoolExecutor"
 #: About what a small task's message takes.
 MESSAGE = b"x" * 64
@@ -62,21 +64,59 @@ async def ping_pong(settings: Settings) -> AsyncIterator[Measure]:
     process and to be woken by it.
     """
     count = settings.size(2_000, 1_000)
+    with _echo() as peer, select.epoll() as epoll:
+        epoll.register(peer, select.EPOLLIN)
+
+        async def measure() -> Sample:
+            return _summary([_one_ping(peer, epoll) for _ in range(count)])
+
+        yield measure
+
+
+@asynccontextmanager
+async def loop_ping_pong(settings: Settings) -> AsyncIterator[Measure]:
+    """Time the same through an asyncio loop: ``send``, await a future, which a reader callback sets.
+
+    No goal refers to it.  It shows how much of the distance to the raw figure
+    is the event loop's.
+    """
+    count = settings.size(2_000, 1_000)
+    loop = asyncio.get_running_loop()
+    answered = loop.create_future()
+
+    def read() -> None:
+        answered.set_result(peer.recv(65536))
+
+    async def ping() -> float:
+        nonlocal answered
+        began = perf_counter()
+        answered = loop.create_future()
+        peer.send(MESSAGE)
+        answer = await answered
+        seconds = perf_counter() - began
+        assert len(answer) == len(MESSAGE)
+        return seconds
+
+    with _echo() as peer:
+        loop.add_reader(peer, read)
+
+        async def measure() -> Sample:
+            return _summary([await ping() for _ in range(count)])
+
+        yield measure
+        loop.remove_reader(peer)
+
+
+@contextmanager
+def _echo() -> Iterator[socket.socket]:
+    """A socket whose other end sends back what it gets: a process that blocks in ``recv``."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     number = theirs.fileno()
-    with (
-        ours,
-        subprocess.Popen([sys.executable, "-I", "-S", "-c", ECHO, str(number)], pass_fds=[number]),  # noqa: ASYNC220
-        theirs,
-        select.epoll() as epoll,
-    ):
-        epoll.register(ours, select.EPOLLIN)
-
-        async def measure() -> Sample:
-            return _summary([_one_ping(ours, epoll) for _ in range(count)])
-
-        yield measure
+    command = [sys.executable, "-I", "-S", "-c", ECHO, str(number)]
+    with ours, subprocess.Popen(command, pass_fds=[number]):
+        theirs.close()
+        yield ours
         ours.shutdown(socket.SHUT_WR)  # the echo reads end of file, and ends
 
 
@@ -105,12 +145,18 @@ PEERS = {
 RESTLESS = {"pebble", "aiomultiprocess"}
 
 
-def lines(results: Results) -> Sequence[Line]:
+def lines(_results: Results) -> Sequence[Line]:
     """The median against the wire and the standard pool; the tail for information."""
     p50: dict[str, Cell] = {name: (name, "p50") for name in PEERS}
     p99: dict[str, Cell] = {name: (name, "p99") for name in PEERS}
     return [
-        Line("one task, submit to result, p50", (OURS, "p50"), (RAW, (RAW, "p50")), p50, Goal(1.5)),
+        Line(
+            "one task, submit to result, p50",
+            (OURS, "p50"),
+            (RAW, (RAW, "p50")),
+            {LOOP: (LOOP, "p50"), **p50},
+            Goal(1.5),
+        ),
         Line("the same against the executor", (OURS, "p50"), (EXECUTOR, p50[EXECUTOR]), goal=Goal(0.5)),
         Line("p99", (OURS, "p99"), (RAW, (RAW, "p99")), p99),
         Line("no-op defined in __main__, p50", (f"{OURS} by value", "p50"), (RAW, (RAW, "p50"))),
@@ -123,6 +169,7 @@ CASE = Case(
     [
         Contender(OURS, partial(one_by_one, opener=peers.offloop, full=2_000, quick=1_000)),
         Contender(RAW, ping_pong),
+        Contender(LOOP, loop_ping_pong),
         Contender(
             f"{OURS} by value",
             partial(one_by_one, opener=peers.offloop, full=2_000, quick=1_000, local=True),

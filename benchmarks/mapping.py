@@ -136,7 +136,7 @@ async def joblib(settings: Settings) -> AsyncIterator[Measure]:
     call = delayed(echo)
 
     async def measure() -> Sample:
-        sample = {}
+        sample: Sample = {}
         for chunk in CHUNKS:
             with Parallel(n_jobs=settings.workers, batch_size=chunk, pre_dispatch="all") as parallel:
                 sample |= _time_chunks(lambda _: parallel(call(item) for item in range(ITEMS)), [chunk])

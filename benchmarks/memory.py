@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import psutil
 
@@ -84,11 +85,11 @@ async def _all_wait(path: str, workers: int) -> bool:
     return sum(" -> " in line and inode in line for line in lines) >= workers
 
 
-def _weigh_queue(call: peers.Call, count: int) -> tuple[float, list[asyncio.Future[None]]]:
+def _weigh_queue(call: peers.Call, count: int) -> tuple[float, list[asyncio.Future[Any]]]:
     gc.collect()
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
-    queued = [asyncio.ensure_future(call(noop)) for _ in range(count)]
+    queued: list[asyncio.Future[Any]] = [asyncio.ensure_future(call(noop)) for _ in range(count)]
     gc.collect()
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -104,7 +105,7 @@ PEERS = {
 }
 
 
-def lines(results: Results) -> Sequence[Line]:
+def lines(_results: Results) -> Sequence[Line]:
     """Absolute sizes, with the peers' beside them."""
 
     def line(what: str, metric: str, limit: float | None) -> Line:

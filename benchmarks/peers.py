@@ -88,7 +88,8 @@ async def anyio(workers: int) -> AsyncIterator[Call]:
     limiter = CapacityLimiter(workers)
 
     def call(fn: Callable[..., Any], *args: Any) -> Awaitable[Any]:
-        return to_process.run_sync(fn, *args, limiter=limiter)
+        called: Awaitable[Any] = to_process.run_sync(fn, *args, limiter=limiter)
+        return called
 
     yield call  # its workers end with the event loop
 
@@ -101,7 +102,8 @@ async def aiomultiprocess(workers: int) -> AsyncIterator[Call]:
     async with Pool(processes=workers) as pool:
 
         def call(fn: Callable[..., Any], *args: Any) -> Awaitable[Any]:
-            return pool.apply(AS_COROUTINE[fn.__name__], args)  # type: ignore[no-any-return]
+            called: Awaitable[Any] = pool.apply(AS_COROUTINE[fn.__name__], args)
+            return called
 
         yield call
 

@@ -16,9 +16,9 @@ from typing import Any
 from benchmarks.model import Goal, Results, Row, Settings
 
 PEERS = ("loky", "pebble", "anyio", "aiomultiprocess", "mpire", "joblib", "numpy", "uvloop")
-WIDTH = 118
-#: Of the columns: name, what, ours, reference, ratio, spread, goal, verdict.
-COLUMNS = "{:<4} {:<46} {:>9}  {:<17} {:>6} {:>13} {:>8}  {:<6}{}"
+WIDTH = 110
+#: Name, what, ours, ratio, lowest and highest ratio of a round, goal, verdict, change.
+COLUMNS = "{:<4} {:<46} {:>9} {:>7}  {:>17} {:>9}  {:<6}{}"
 
 #: Earlier values and ratios, by (case, what).
 Earlier = Mapping[tuple[str, str], tuple[float | None, float | None]]
@@ -45,50 +45,50 @@ def _digits(value: float) -> str:
 
 def header(settings: Settings) -> str:
     """What was measured on, and with what; a loaded machine is admitted to."""
-    kind = ", quick" if settings.quick else ""
-    loop = ", uvloop" if settings.uvloop else ""
-    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    kind = " (quick)" if settings.quick else ""
+    parts = (
+        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
+        f"{len(os.sched_getaffinity(0))} CPUs, load {os.getloadavg()[0]:.1f} at the start",
+        "uvloop" if settings.uvloop else "asyncio's own loop",
+        f"{settings.workers} workers",
+        f"medians of {settings.rounds} interleaved rounds{kind}",
+    )
     lines = (
-        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, "
-        f"{len(os.sched_getaffinity(0))} CPUs, load {load}; "
-        f"{settings.workers} workers, medians of {settings.rounds} interleaved rounds{kind}{loop}",
-        COLUMNS.format("", "", "ours", "against", "ratio", "rounds", "goal", "", ""),
+        "; ".join(parts),
+        COLUMNS.format("", "", "ours", "ratio", "rounds", "goal", "", "").rstrip(),
     )
     return "\n".join(lines)
 
 
 def render(row: Row, earlier: Earlier | None = None) -> str:
-    """A row of the table, with the peers' figures below it."""
+    """A row of the table; below it what it is compared with, then the peers' figures."""
     if row.value is None:
-        return COLUMNS.format(row.case, row.what, "-", "", "", "", "", row.verdict, f" {row.error}").rstrip()
-    unit = row.unit if row.ratio is None else ""
-    against = f"{row.reference} {_other(row, row.reference)}" if row.reference else ""
-    details = [f"{label} {quantity(value, row.unit)}" for label, value in row.others.items()]
-    if len(against) <= 17:
-        details = [detail for detail in details if detail != against]
-    else:  # it is among the details below
-        against = _other(row, row.reference)
+        return COLUMNS.format(row.case, row.what, "-", "", "", "", row.verdict, f" {row.error}")
     line = COLUMNS.format(
         row.case,
         row.what,
         quantity(row.value, row.unit),
-        against,
         "" if row.ratio is None else _digits(row.ratio),
-        "" if row.spread is None else " - ".join(_short(value, unit) for value in row.spread),
+        _spread(row),
         _goal(row.goal, row.unit),
         row.verdict,
         _change(row, earlier) + (f" {row.error}" if row.error else ""),
     ).rstrip()
+    details = [f"{label} {quantity(value, row.unit)}" for label, value in row.others.items()]
     if not details:
         return line
-    text = textwrap.fill(
-        ", ".join(details), WIDTH, initial_indent=" " * 7, subsequent_indent=" " * 7, break_on_hyphens=False
+    start = " " * 7
+    first = f"{start}against " if row.reference in row.others else start
+    return f"{line}\n" + textwrap.fill(
+        ", ".join(details), WIDTH, initial_indent=first, subsequent_indent=start, break_on_hyphens=False
     )
-    return f"{line}\n{text}"
 
 
-def _other(row: Row, label: str) -> str:
-    return quantity(row.others[label], row.unit) if label in row.others else "-"
+def _spread(row: Row) -> str:
+    if row.spread is None:
+        return ""
+    unit = row.unit if row.ratio is None else ""
+    return " - ".join(_short(value, unit) for value in row.spread)
 
 
 def _short(value: float, unit: str) -> str:
@@ -109,8 +109,8 @@ def _change(row: Row, earlier: Earlier | None) -> str:
     value, ratio = earlier.get((row.case, row.what), (None, None))
     if not value or row.value is None:
         return " new"
-    text = f" ×{row.value / value:.2f}"
-    return f"{text} (ratio ×{row.ratio / ratio:.2f})" if row.ratio and ratio else text
+    text = f" x{row.value / value:.2f}"
+    return f"{text} (ratio x{row.ratio / ratio:.2f})" if row.ratio and ratio else text
 
 
 def summary(rows: Iterable[Row]) -> str:

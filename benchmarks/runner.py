@@ -19,12 +19,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from benchmarks.model import Case, Contender, Results, Sample, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Seconds that a contender may take for its set-up, or for one round.
-PATIENCE = 120.0
+PATIENCE = 60.0
 
 
 class ContenderFailedError(Exception):
@@ -35,7 +36,7 @@ class ContenderProcess:
     """A contender's process, between its start and `close`.
 
     Args:
-        module: the module of this package whose ``CASE`` has the contender.
+        module: full name of the module whose ``CASE`` has the contender.
         contender: its name.
         settings: handed on to it.
 
@@ -44,7 +45,7 @@ class ContenderProcess:
     """
 
     def __init__(self, module: str, contender: str, settings: Settings) -> None:
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "benchmarks.child", module, contender, json.dumps(asdict(settings))],
@@ -61,7 +62,7 @@ class ContenderProcess:
             self.close()
             raise
 
-    def __enter__(self) -> ContenderProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -129,7 +130,7 @@ def run_case(module: str, case: Case, settings: Settings, tell: Callable[[str], 
     A contender that fails drops out, and why is in the results' ``errors``.
 
     Args:
-        module: the module of this package whose ``CASE`` it is.
+        module: full name of the module whose ``CASE`` it is.
         case: the benchmark.
         settings: how much to measure.
         tell: is given a short text now and then, on how far it is.

@@ -52,7 +52,7 @@ async def create_task(settings: Settings) -> AsyncIterator[Measure]:
 
 
 @asynccontextmanager
-async def pool_size(settings: Settings, *, workers: int) -> AsyncIterator[Measure]:
+async def pool_size(_settings: Settings, *, workers: int) -> AsyncIterator[Measure]:
     """Time a gather of 20,000 no-ops on a pool of which every worker runs already."""
     async with peers.offloop(workers) as call:
         stays = await asyncio.gather(*[call(stay, 1.0) for _ in range(workers)])

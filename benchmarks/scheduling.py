@@ -103,7 +103,7 @@ for line in sys.stdin:
 
 @asynccontextmanager
 async def bare(settings: Settings) -> AsyncIterator[Measure]:
-    """Time the equal tasks in plain processes that each run their share in a loop: what this machine gives."""
+    """Time the equal tasks in plain processes, each with its share in a loop: what this machine gives."""
     share = equal_count(settings) // settings.workers
     processes = [
         subprocess.Popen(  # noqa: ASYNC220
@@ -134,7 +134,7 @@ async def bare(settings: Settings) -> AsyncIterator[Measure]:
 PEERS = {EXECUTOR: partial(makespan, opener=peers.process_pool_executor)}
 
 
-def lines(results: Results) -> Sequence[Line]:
+def lines(_results: Results) -> Sequence[Line]:
     """Against the arithmetic, and against the machine."""
 
     def others(metric: str) -> dict[str, Cell]:

@@ -65,7 +65,7 @@ async def start(
 
 async def _time_further(call: peers.Call) -> float:
     began = monotonic()  # the same clock in every process of this machine
-    stays = await asyncio.gather(*[call(stay, OCCUPIED) for _ in range(FURTHER + 1)])
+    stays: list[tuple[int, float]] = await asyncio.gather(*[call(stay, OCCUPIED) for _ in range(FURTHER + 1)])
     if len({pid for pid, _ in stays}) != FURTHER + 1:
         raise RuntimeError(f"{FURTHER + 1} workers should have run something, not {len(dict(stays))}")
     return (max(at for _, at in stays) - began) / FURTHER
@@ -78,14 +78,14 @@ def import_offloop() -> None:
 
 def import_executor() -> None:
     """The same for the standard library's."""
-    import multiprocessing.context
+    import multiprocessing.context  # noqa: F401
     from concurrent.futures import ProcessPoolExecutor  # noqa: F401
 
 
 PEERS = {FORKSERVER: partial(start, opener=peers.forkserver_executor, imports=import_executor)}
 
 
-def lines(results: Results) -> Sequence[Line]:
+def lines(_results: Results) -> Sequence[Line]:
     """Against the standard pool, with the start method that is as safe."""
 
     def reference(metric: str) -> tuple[str, Cell]:

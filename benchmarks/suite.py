@@ -21,7 +21,12 @@ MODULES = {
 }
 
 
+def module(name: str) -> str:
+    """The full name of the module of the benchmark with this name; its ``CASE`` is the benchmark."""
+    return f"benchmarks.{MODULES[name]}"
+
+
 def load(name: str) -> Case:
     """The benchmark with this name."""
-    case: Case = import_module(f"benchmarks.{MODULES[name]}").CASE
+    case: Case = import_module(module(name)).CASE
     return case

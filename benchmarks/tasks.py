@@ -50,7 +50,7 @@ async def submit(
 
 
 @asynccontextmanager
-async def create_task(settings: Settings) -> AsyncIterator[Measure]:
+async def create_task(_settings: Settings) -> AsyncIterator[Measure]:
     """Time a gather of 20,000 ``asyncio.create_task`` of a no-op coroutine: the limit set by asyncio."""
     count = 20_000
 
@@ -76,7 +76,7 @@ PEERS = {
 RESTLESS = {"pebble", "aiomultiprocess"}
 
 
-def lines(results: Results) -> Sequence[Line]:
+def lines(_results: Results) -> Sequence[Line]:
     """Against asyncio's own tasks, against the standard pool, and variants."""
     noops: dict[str, Cell] = {name: (name, "noop") for name in PEERS}
     ints: dict[str, Cell] = {name: (name, "int") for name in PEERS}

@@ -28,7 +28,7 @@ async def submit(settings: Settings, *, opener: peers.Opener) -> AsyncIterator[M
         yield measure
 
 
-def lines(results: Results) -> Sequence[Line]:
+def lines(_results: Results) -> Sequence[Line]:
     """Against the standard library's threads."""
     return [
         Line(

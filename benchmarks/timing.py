@@ -40,7 +40,7 @@ async def time_gather_ints(call: Call, function: Callable[..., Any], count: int)
 
 async def time_each(call: Call, function: Callable[..., Any], count: int) -> list[float]:
     """Seconds from submit to result of each of ``count`` calls, one after the other."""
-    times = []
+    times: list[float] = []
     for _ in range(count):
         began = perf_counter()
         await call(function)

@@ -7,7 +7,8 @@ worker that imports a user's module which imports offloop stays light.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False  # known by name to type checkers: `typing` would cost a worker 8 ms
 
 if sys.platform == "win32":
     raise ImportError("offloop needs a POSIX system (Linux or macOS); Windows is not supported")
@@ -47,13 +48,8 @@ if TYPE_CHECKING:
     )
     from offloop.execution import Execution as Execution
     from offloop.lease import LeasedWorker as LeasedWorker
-    from offloop.task import (
-        CallableTask as CallableTask,
-        Task as Task,
-        TaskContext as TaskContext,
-        TaskLike as TaskLike,
-        current_task as current_task,
-    )
+    from offloop.protocols import TaskContext as TaskContext, TaskLike as TaskLike
+    from offloop.task import CallableTask as CallableTask, Task as Task, current_task as current_task
     from offloop.worker import Worker as Worker
     from offloop.workerpool import WorkerPool as WorkerPool
 
@@ -62,7 +58,8 @@ _HOME = {
         "OffloopError StatusError QueueFull SerializationError ChannelClosed TaskFailed TaskTimeout "
         "WorkerError WorkerCrashed WorkerKilled WorkerStartError RemoteTraceback TaskCancelled"
     ),
-    "task": "Task CallableTask TaskLike TaskContext current_task",
+    "task": "Task CallableTask current_task",
+    "protocols": "TaskLike TaskContext",
     "environment": "Environment LocalEnvironment",
     "execution": "Execution",
     "worker": "Worker",

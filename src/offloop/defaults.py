@@ -11,7 +11,7 @@ from offloop.contexts import resolve_factory
 from offloop.execution import Execution
 from offloop.lease import LeasedWorker
 from offloop.mapping import Map
-from offloop.task import TaskLike
+from offloop.protocols import TaskLike
 from offloop.worker import Worker, WorkerFactory
 from offloop.workerpool import WorkerPool
 

@@ -21,10 +21,10 @@ from offloop.execution import Execution
 from offloop.handle import WorkerHandle
 from offloop.link import Context
 from offloop.policy import ContextMaker, Policy
+from offloop.protocols import TaskLike
 from offloop.scheduling.estimate import Kinds
 from offloop.scheduling.scheduler import Scheduler
 from offloop.scheduling.state import Plan, WorkerState
-from offloop.task import TaskLike
 
 #: Taking tasks; finishing them; killed; (a single worker) crashed or unable to start.
 OPEN, CLOSING, KILLED, BROKEN = range(4)
@@ -196,8 +196,10 @@ class Dispatcher:
             self.schedule_turn()
 
     def _arm_idle_timer(self) -> None:
-        deadline = self.scheduler.idle_deadline() if self.status == OPEN else None
-        if deadline is None or self._idle_timer is not None or self.loop is None:
+        if self._idle_timer is not None or self.status != OPEN or self.loop is None:
+            return
+        deadline = self.scheduler.idle_deadline()
+        if deadline is None:
             return
 
         def due() -> None:

@@ -7,7 +7,10 @@ process boundary.  This module imports nothing.
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class OffloopError(Exception):

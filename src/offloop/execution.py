@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher
+    from offloop.protocols import TaskLike
     from offloop.scheduling.estimate import Kind
     from offloop.scheduling.queue import TaskQueue
     from offloop.scheduling.state import WorkerState
-    from offloop.task import TaskLike
 
 R = TypeVar("R")
 

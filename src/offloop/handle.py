@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from offloop.errors import SerializationError, TaskTimeout, WorkerCrashed, WorkerError, WorkerKilled
 from offloop.execution import Execution
 from offloop.link import Context, Exit, Link
+from offloop.protocols import TaskLike
 from offloop.scheduling.state import WorkerState
-from offloop.task import CallableTask, TaskLike, describe
+from offloop.task import CallableTask, describe
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher

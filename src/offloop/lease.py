@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from offloop.execution import Execution
-    from offloop.task import TaskLike
+    from offloop.protocols import TaskLike
 
 
 class LeasedWorker(Worker):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from offloop.errors import RemoteTraceback, WorkerStartError
 
 if TYPE_CHECKING:
-    from offloop.task import TaskLike
+    from offloop.protocols import TaskLike
 
 
 class Exit(NamedTuple):

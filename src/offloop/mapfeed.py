@@ -137,7 +137,7 @@ class Feed:
         self._outstanding: dict[asyncio.Future[Any], None] = {}  # an ordered set
         self._rows: list[Any] = []  # read from an async input and not sent yet
         self._sent = self.in_flight = 0
-        self._is_stopped = self._is_interrupted = False
+        self._is_stopped = self._is_interrupted = self._is_leaving_input = False
         self._space = Signal()  # for the pump: a slot, room or rows may be there
         self._room = Signal()  # for the reader: rows were released
         self._reader: asyncio.Task[None] | None = None
@@ -229,7 +229,8 @@ class Feed:
                 del self._rows[:size]
                 await self._send(rows, began)
         finally:
-            reader.cancel()
+            if not self._is_leaving_input:
+                reader.cancel()
             await asyncio.wait([reader])
             reader.result()
 
@@ -237,7 +238,8 @@ class Feed:
         turn = time.perf_counter()
         async with aclosing(read_rows(self._iterables)) as rows:
             async for row in rows:
-                if self._is_stopped:  # the input may have swallowed our cancellation
+                if self._is_stopped:  # it woke up before it was cancelled, or the input swallowed that
+                    self._is_leaving_input = True  # a cancellation would cut the input's clean-up short
                     return
                 self._rows.append(row)
                 self.in_flight += 1

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
+from types import GenericAlias
+
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Generic, TypeVar
+
     from offloop.environment import Environment
+    from offloop.protocols import TaskContext
 
-R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
+    R = TypeVar("R")
+else:  # `typing` would cost a worker 8 ms
+    R = "R"
 
+    class Generic:
+        """What `typing.Generic` is to type checkers: subscripting works as for ``list``."""
 
-@runtime_checkable
-class TaskLike(Protocol[R_co]):
-    """Any object with a ``run(environment)`` method: what ``enqueue`` accepts."""
-
-    def run(self, environment: Environment, /) -> Any:
-        """Do the work; see `Task.run`."""
-        ...
+        __slots__ = ()
+        __class_getitem__ = classmethod(GenericAlias)
 
 
 _new = object.__new__
@@ -112,39 +115,6 @@ def _describe(task: object) -> str:
     arguments = [short.repr(arg) for arg in task.args]
     arguments += [f"{key}={short.repr(value)}" for key, value in task.kwargs.items()]
     return f"{name}({', '.join(arguments)})"
-
-
-class TaskContext(Protocol):
-    """What a running task may know and do; `current_task` returns it."""
-
-    @property
-    def environment(self) -> Environment:
-        """The worker's environment."""
-        ...
-
-    @property
-    def worker_id(self) -> int:
-        """The number of the worker within its pool."""
-        ...
-
-    @property
-    def task_id(self) -> int:
-        """The number of this task within its pool."""
-        ...
-
-    @property
-    def attempt(self) -> int:
-        """Which attempt this is: 1, or more after a retry."""
-        ...
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether this task's cancellation was requested."""
-        ...
-
-    def raise_if_cancelled(self) -> None:
-        """Raise `TaskCancelled` if cancellation was requested."""
-        ...
 
 
 #: Finds the running task's context.  A worker's thread sets it once, so that

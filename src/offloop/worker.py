@@ -12,8 +12,9 @@ from offloop.dispatcher import BROKEN, OPEN, Dispatcher
 from offloop.execution import Execution
 from offloop.mapping import Map
 from offloop.policy import Policy
+from offloop.protocols import TaskLike
 from offloop.scheduling.state import Limits
-from offloop.task import CallableTask, TaskLike
+from offloop.task import CallableTask
 
 if TYPE_CHECKING:
     from offloop.link import Context

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import offloop.contexts.process  # noqa: F401 - the default: else the first pool would wait for its import
 from offloop.contexts import resolve_factory
 from offloop.cpus import usable_cpus
 from offloop.dispatcher import OPEN, Dispatcher

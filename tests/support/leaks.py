@@ -23,7 +23,8 @@ MARKER = uuid.uuid4().hex
 GRACE = 5.0
 
 _DEV_SHM = Path("/dev/shm")
-_SHM_PREFIXES = ("offloop", "psm_", "sem.")
+#: Of ours only: other programs on the machine come and go meanwhile.
+_SHM_PREFIXES = ("offloop",)
 
 
 @dataclass(frozen=True)

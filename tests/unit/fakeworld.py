@@ -18,7 +18,7 @@ from offloop.scheduling.estimate import Kind
 from offloop.scheduling.prefetch import LONG, MAX_HAND, STALLED, TARGET
 from offloop.scheduling.queue import TaskQueue
 from offloop.scheduling.scheduler import Scheduler
-from offloop.scheduling.state import READY, RETIRING, Limits, Plan, WorkerState
+from offloop.scheduling.state import READY, RETIRING, STARTING, Limits, Plan, WorkerState
 
 #: Seconds between looks at workers that hold more than they run, as the dispatcher's.
 TICK = 0.002
@@ -62,6 +62,7 @@ class FakeWorker:
     running: dict[int, tuple[Item, float]] = field(default_factory=dict)
     said: deque[tuple[str, Item | None, float, float]] = field(default_factory=deque)
     returned: deque[list[int]] = field(default_factory=deque)
+    recalled: set[int] = field(default_factory=set)  # places
     sent: int = 0
     is_up: bool = False
     is_alive: bool = True
@@ -200,34 +201,39 @@ class World:
             self.workers[worker.number] = FakeWorker(worker, self.limits.slots)
         for worker, items in plan.dispatch:
             self._check_dispatch(worker, hands.get(worker, []), items)
-            self._dispatch(self.workers[worker.number], items)
+            for item in items:
+                self._send(self.workers[worker.number], item)
         self._check_order(plan)
         for worker, items in plan.recall:
-            assert all(item.id in worker.hand and not item.pin and item.key is None for item in items)
+            self._check_recall(self.workers[worker.number], items)
             places = [(item.place, item.id) for item in items]
             self.workers[worker.number].commands.append((False, places))
         for worker in plan.stop:
-            assert not worker.hand
-            assert not worker.pinned
+            self._check_stop(worker)
             self.workers[worker.number].inbox.append(None)
         if plan.dispatch and self.scheduler.more:
             self.is_turn_due = True
         return plan
 
-    def _dispatch(self, fake: FakeWorker, items: list[Item]) -> None:
-        for item in items:
-            fake.sent += 1
-            item.place = fake.sent
-            fake.inbox.append(item)
+    @staticmethod
+    def _send(fake: FakeWorker, item: Item) -> None:
+        fake.sent += 1
+        item.place = fake.sent
+        fake.inbox.append(item)
 
     def _check_dispatch(self, worker: WorkerState[Item], hand: list[Item], items: list[Item]) -> None:
         """Each task may be sent to this worker, and may be sent behind what it already held."""
         assert worker.phase in (READY, RETIRING)
         hand = list(hand)
+        sent = self.workers[worker.number].sent
         for item in items:
             assert not item.pin or item.pin == worker.number
             if not item.pin and item.key is not None:
                 self._check_key(worker, item)
+            elif not item.pin:
+                most = self.limits.max_tasks_per_worker
+                assert most is None or sent < most
+            sent += 1
             if len(hand) >= self.limits.slots:
                 load = sum(held.cost for held in hand)
                 bound = LONG if len(hand) == self.limits.slots else TARGET
@@ -244,6 +250,23 @@ class World:
             others = [held for held in other.hand.values() if not held.pin and held.key == item.key]
             assert other is worker or not others, "equal keys in two hands"
         self.key_owner[item.key] = worker
+
+    def _check_recall(self, fake: FakeWorker, items: list[Item]) -> None:
+        """Only what waits behind what runs, what may run elsewhere, and only once."""
+        behind = list(fake.state.hand.values())[self.limits.slots :]
+        for item in items:
+            assert item in behind
+            assert not item.pin
+            assert item.key is None
+            assert item.place not in fake.recalled
+            fake.recalled.add(item.place)
+
+    def _check_stop(self, worker: WorkerState[Item]) -> None:
+        assert not worker.hand
+        assert not worker.pinned
+        if not self.scheduler.closing:
+            assert not worker.leases
+            assert worker.replacement is None or worker.replacement.phase != STARTING
 
     def _check_order(self, plan: Plan[Item]) -> None:
         """First in, first out: within a priority for what may run anywhere, for a lease, for a key."""

@@ -44,6 +44,30 @@ async def test_closing_early_cancels_the_rest_and_closes_the_input(is_async: boo
     await results.aclose()
 
 
+async def test_closing_while_the_reader_wakes_up_lets_the_input_clean_up() -> None:
+    closed: list[bool] = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            for number in itertools.count():
+                yield number
+        finally:
+            await asyncio.sleep(0)
+            closed.append(True)
+
+    pool = FakePool(2, is_manual=True)
+    results = run_map(pool, square, numbers(), chunksize=1, buffersize=2)
+    first = asyncio.ensure_future(anext(results))
+    await turns()
+    pool.finish(0)
+    await turns()
+    assert first.done()
+    pool.finish(1)
+    assert await anext(results) == 1  # makes room, for which the reader waits
+    await results.aclose()
+    assert closed == [True]
+
+
 async def test_closing_cancels_the_last_ones_first_so_that_no_other_starts_in_between() -> None:
     pool = FakePool(2, is_manual=True)
     results = run_map(pool, square, itertools.count())

@@ -38,6 +38,15 @@ def hand(worker: WorkerState[Item]) -> list[int]:
     return list(worker.hand)
 
 
+def finish(world: World, worker: WorkerState[Item], seconds: float = 0.0) -> None:
+    """The worker runs its next task."""
+    fake = world.workers[worker.number]
+    fake.begin(world.now)
+    world.now += seconds
+    fake.finish(next(iter(fake.running)), world.now)
+    world.hear(fake)
+
+
 class TestStarting:
     def test_workers_are_started_for_the_tasks_there_are_up_to_the_limit(self) -> None:
         world = make_world(3)
@@ -145,10 +154,7 @@ class TestRecalling:
         while len(busy.hand) < 4:
             assert world.turn().dispatch
         assert hand(busy) == [item.id for item in items]
-        fake = world.workers[idle.number]
-        fake.begin(world.now)
-        fake.finish(next(iter(fake.running)), world.now)
-        world.hear(fake)
+        finish(world, idle)
         assert not idle.hand
         return world, [busy, idle], items
 
@@ -166,11 +172,7 @@ class TestRecalling:
 
     def test_nothing_is_recalled_from_a_worker_that_gets_on(self) -> None:
         world, (busy, _), _ = self.stuck()
-        fake = world.workers[busy.number]
-        fake.begin(world.now)
-        world.now += PATIENCE * 1.5
-        fake.finish(next(iter(fake.running)), world.now)
-        world.hear(fake)
+        finish(world, busy, PATIENCE * 1.5)
         assert not world.turn().recall
 
     def test_all_is_recalled_from_a_stalled_worker_once(self) -> None:
@@ -235,11 +237,16 @@ class TestKeys:
         world, workers = ready_world(2)
         world.enqueue(key="a")
         world.drain()
-        owner = next(worker for worker in workers if worker.keys)
-        kind = known()
-        items = [world.enqueue(kind, key="a") for _ in range(3)]
+        owner, other = sorted(workers, key=lambda worker: not worker.keys)
+        for _ in range(2):
+            world.enqueue()
         world.turn()
-        assert hand(owner) == [item.id for item in items]
+        finish(world, owner)
+        finish(world, other)  # and so is the first to be given a task
+        kind = known()
+        items = [world.enqueue(kind, key=key) for key in ("a", None, "a")]
+        world.turn()
+        assert hand(owner) == [items[0].id, items[2].id]
 
     def test_a_key_moves_when_its_worker_dies_and_its_tasks_with_it(self) -> None:
         world, workers = ready_world(2)

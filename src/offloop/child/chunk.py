@@ -10,13 +10,22 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
 from itertools import starmap
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any, TypeAlias, cast
 
 from offloop.errors import TaskCancelled, TaskFailed
 from offloop.task import current_task
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from typing import Any, TypeAlias, cast
+else:
+
+    def cast(_: object, value: object) -> object:
+        """`typing.cast` without its module."""
+        return value
 
 
 class Failures:
@@ -53,7 +62,7 @@ def _load_failures(encoded: list[tuple[int, Any]]) -> Failures:
     return Failures({index: decode_failure(failure, pickle.loads) for index, failure in encoded})
 
 
-Outcome: TypeAlias = tuple[float, list[Any], Failures | None]
+Outcome: TypeAlias = "tuple[float, list[Any], Failures | None]"
 
 
 def run_chunk(fn: Callable[[Any], Any], items: list[Any]) -> Outcome | Coroutine[Any, Any, Outcome]:

@@ -6,9 +6,13 @@ import faulthandler
 import io
 import os
 import sys
-from typing import Any
 
 from offloop.shm.ledger import JOURNAL_END, Ledger
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def keep_last_words(ledger: Ledger, fd: int) -> None:

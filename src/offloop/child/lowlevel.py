@@ -6,7 +6,7 @@ worker's start, for nothing that a worker uses.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     import signal as signals

@@ -13,13 +13,16 @@ from collections.abc import Awaitable
 from contextvars import copy_context
 from time import monotonic
 from types import AsyncGeneratorType
-from typing import TYPE_CHECKING, Any
 
 from offloop.child.runner import FLUSH_AFTER, RunningTask
 from offloop.task import provider
 from offloop.wire.frames import TASKS, Record
 
+TYPE_CHECKING = False
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from offloop.child.runner import Runner
 
 
@@ -117,7 +120,10 @@ class Overlap:
                 port.failure(record[3], error, start, end)
         else:
             turns.awaiting.pop(place, None)
-            runner.report(record[3], value, start, monotonic())
+            later = runner.report(record[3], value, start, monotonic())
+            del value, awaitable
+            if later is not None:
+                later()
         turns.cancelled.discard(place)
         port.running(slot, 0, 0.0)
         self._free.append(slot)

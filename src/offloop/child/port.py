@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
+from offloop.child.exchange import (
+    THRESHOLD,
+    Copy,
+    Exchange,
+    Part,
+    WithDescriptor,
+    shared,
+)
+from offloop.child.lowlevel import sockets
 from offloop.shm.ledger import GENERATION, LENGTH, SLOTS, Ledger
 from offloop.wire.codec import Decoder, ReplyEncoder
 from offloop.wire.frames import (
@@ -18,6 +26,7 @@ from offloop.wire.frames import (
     FORGET,
     HEADER,
     HEADER_SIZE,
+    LENT,
     MAGIC,
     PATH,
     RESULT,
@@ -26,23 +35,29 @@ from offloop.wire.frames import (
     FrameDecoder,
     Record,
     frame,
-    layout_buffers,
     split_buffers,
 )
 
+TYPE_CHECKING = False
+
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Sequence
+    from pickle import PickleBuffer
+    from typing import Any
 
-    from offloop.child.lowlevel import sockets
+    Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 #: Bytes asked for in one receive.
 CHUNK = 1 << 16
-#: Results larger than this, in bytes, are sent in parts, their buffers uncopied.
-DIRECT = 1 << 14
+#: Room for the descriptors that come along with one receive.
+RIGHTS = sockets.CMSG_LEN(4 * 16)
+#: Received descriptors are not handed on to programs that tasks start.
+CLOEXEC: int = getattr(sockets, "MSG_CMSG_CLOEXEC", 0)
+#: Results that large payloads are made for, and which pickle does not lay out by itself.
+BYTES = frozenset({bytes, bytearray})
 #: Results of these types can always be loaded.
 PLAIN = frozenset({bool, int, float, str, bytes, list, tuple, dict, set})
-
-Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 _NO_KEYWORDS: dict[str, Any] = {}
 
 
@@ -63,6 +78,7 @@ class SocketPort:
         self._encoder = ReplyEncoder(self._decoder)
         self._words, self._journal = ledger.words, ledger.journal
         self._used = 0
+        self._exchange = Exchange(lambda: None)  # what it has to say is said with the next flush
         self._early: list[Record] = []  # what came along with the setup
         self._timeout: float | None = None
 
@@ -99,7 +115,9 @@ class SocketPort:
             if wanted is not None:
                 count = self._sock.recv_into(wanted)
                 return self._frames.filled(count) if count else None
-            data = self._sock.recv(CHUNK)
+            data, ancillary, _, _ = self._sock.recvmsg(CHUNK, RIGHTS, CLOEXEC)
+            for _, _, rights in ancillary:
+                self._exchange.receive_descriptors(rights)
             return self._frames.feed(data) if data else None
         except (TimeoutError, BlockingIOError):
             return []
@@ -125,6 +143,8 @@ class SocketPort:
             self._decoder.forget(ref)
         elif kind == PATH:
             sys.path[:] = self._decoder.decode(payload)
+        else:
+            self._exchange.note(record)
 
     def load(self, record: Record, environment: Any) -> Call:
         """The call that a task's record asks for; raises what loading the user's objects raises."""
@@ -141,9 +161,10 @@ class SocketPort:
         return task.run, (environment,), _NO_KEYWORDS
 
     def _decode(self, flags: int, payload: bytes | memoryview) -> Any:
+        if flags & LENT:
+            return self._decoder.decode(*self._exchange.open(payload))
         if flags & BUFFERS:
-            pickled, buffers = split_buffers(payload)
-            return self._decoder.decode(pickled, buffers)
+            return self._decoder.decode(*split_buffers(payload))
         return self._decoder.decode(payload)
 
     def decode(self, payload: bytes | memoryview) -> Any:
@@ -152,23 +173,47 @@ class SocketPort:
 
     # -- out ------------------------------------------------------------------
 
-    def result(self, id: int, value: Any, start: float, end: float) -> None:
-        """Report a result; raises what pickling it raises, and has then reported nothing."""
+    def result(self, id: int, value: Any, start: float, end: float) -> Callable[[], None] | None:
+        """Report a result; raises what pickling it raises, and has then reported nothing.
+
+        Returns:
+            None; or a function that reports it, to be called when the caller has
+            let go of the task's arguments and result, whose memory goes back with it.
+        """
         if value is None:
             self._write(RESULT, 0, id, b"", start, end)
-            return
-        buffers: list[Any] = []
-        pickled = self._encoder.encode(value, buffers.append)
+            return None
+        buffers: list[memoryview] = []
+
+        def take(buffer: PickleBuffer) -> bool:
+            raw = buffer.raw()
+            if raw.nbytes >= THRESHOLD:
+                buffers.append(raw)
+            return raw.nbytes < THRESHOLD
+
+        pickled = self._encoder.encode(shared((value,))[0] if type(value) in BYTES else value, take)
         name = b""
         if type(value) not in PLAIN:
             # Behind the pickle, which ends by itself: a result that can't be
             # loaded is named by its type.
             name = f"{type(value).__module__}.{type(value).__qualname__}".encode()
             pickled += name
-        if buffers:
-            self._write_buffers(id, pickled, [buffer.raw() for buffer in buffers], start, end, len(name))
-        else:
+        if not buffers and len(pickled) < THRESHOLD:
             self._write(RESULT, 0, id, pickled, start, end, len(name))
+            return None
+        name_length = len(name) if len(pickled) < THRESHOLD else 0
+        finish = self._exchange.hand_over(pickled, buffers)
+        if finish is None:
+            self._send_large(id, self._exchange.lay_out(pickled, buffers), start, end, name_length)
+            return None
+        return lambda: self._send_large(id, finish(), start, end, name_length)
+
+    def _send_large(
+        self, id: int, laid_out: tuple[int, int, list[Part]], start: float, end: float, ref: int
+    ) -> None:
+        flags, size, parts = laid_out
+        head = HEADER.pack(MAGIC, RESULT, flags, ref, id, size, start, end)
+        self._send_parts([*self._exchange.take_before(), head, *parts])
 
     def failure(self, id: int, error: BaseException, start: float, end: float) -> None:
         """Report that a task failed."""
@@ -220,16 +265,6 @@ class SocketPort:
             journal[used + HEADER_SIZE : used + size] = payload
         self._used = self._words[LENGTH] = used + size
 
-    def _write_buffers(
-        self, id: int, pickled: bytes, buffers: list[memoryview], start: float, end: float, ref: int
-    ) -> None:
-        parts = layout_buffers(pickled, buffers)
-        size = sum(len(part) for part in parts)
-        if size <= DIRECT:
-            self._write(RESULT, BUFFERS, id, b"".join(parts), start, end, ref)
-        else:
-            self._send_parts([HEADER.pack(MAGIC, RESULT, BUFFERS, ref, id, size, start, end), *parts])
-
     def flush(self) -> None:
         """Send what the journal holds, and empty it."""
         if self._used:
@@ -239,11 +274,20 @@ class SocketPort:
             self._words[LENGTH] = 0
             self._words[GENERATION] += 1
             self._used = 0
+        if self._exchange.has_news:
+            self._send_parts(self._exchange.settle())
 
-    def _send_parts(self, parts: list[bytes | memoryview]) -> None:
+    def _send_parts(self, parts: Sequence[Part]) -> None:
         self.flush()
         for part in parts:
-            if len(part):
+            if isinstance(part, Copy):
+                part.advance(len(part.source))
+            elif isinstance(part, WithDescriptor):
+                self._set_timeout(None)
+                rights = part.fd.to_bytes(4, sys.byteorder)
+                self._sock.sendmsg([part.data], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, rights)])
+                os.close(part.fd)
+            elif len(part):
                 self._send(memoryview(part))
 
     def _send(self, data: memoryview) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
 
 from offloop.child.control import ORPHANED, Control
 from offloop.child.lastwords import keep_last_words
@@ -16,6 +14,12 @@ from offloop.child.turns import Turns
 from offloop.environment import Environment, LocalEnvironment
 from offloop.shm.ledger import Ledger
 from offloop.wire.frames import REFUSED
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 
 def run_worker(data_fd: int, control_fd: int, ledger_fd: int, limit: int) -> int:

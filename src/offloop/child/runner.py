@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import monotonic
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any, Protocol
 
 from offloop.child.turns import Turns
 from offloop.errors import SerializationError, TaskCancelled
-from offloop.task import TaskContext, provider
+from offloop.task import provider
 from offloop.wire.frames import BYE, READY, STOP, TASKS, Record
+
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+    from typing import Any, Protocol
 
     from offloop.environment import Environment
+    from offloop.protocols import TaskContext
+
+    Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+else:
+    Protocol = object
 
 #: Outcomes wait at most this long, in seconds, for others to be sent with.
 FLUSH_AFTER = 0.001
@@ -24,59 +31,49 @@ PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, 
 #: Results of this type are exhausted.
 GENERATOR: type[Any] = GeneratorType
 
-Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
-
 
 class Port(Protocol):
     """A worker's end of the conversation with its parent; one for each kind of context."""
 
     def receive(self, timeout: float | None = None) -> list[Record] | None:
         """Wait for records; an empty list after ``timeout`` seconds, None when the parent is gone."""
-        ...
 
     def note(self, record: Record, environment: Any) -> None:
         """Take in a record that is no task."""
-        ...
 
     def load(self, record: Record, environment: Any) -> Call:
         """The call that a task's record asks for."""
-        ...
+        raise NotImplementedError
 
-    def result(self, id: int, value: Any, start: float, end: float) -> None:
-        """Report a result; raises if it can't be pickled."""
-        ...
+    def result(self, id: int, value: Any, start: float, end: float) -> Callable[[], None] | None:
+        """Report a result; raises if it can't be pickled.
+
+        What it returns, if anything, is called once the task's objects were let go of.
+        """
 
     def failure(self, id: int, error: BaseException, start: float, end: float) -> None:
         """Report a failure."""
-        ...
 
     def unloadable(self, id: int, error: BaseException, start: float, end: float) -> None:
         """Report that a task could not be loaded."""
-        ...
 
     def cancelled(self, id: int, start: float, end: float) -> None:
         """Report that a task ended because it was cancelled."""
-        ...
 
     def running(self, slot: int, id: int, start: float) -> None:
         """Note durably which task is about to run."""
-        ...
 
     def say(self, kind: int, payload: bytes = b"") -> None:
         """Send a frame that concerns no task."""
-        ...
 
     def flush(self) -> None:
         """Send what waits to be sent."""
-        ...
 
     def attach(self, loop: AbstractEventLoop, arrived: Callable[[], None]) -> None:
         """From now on have ``loop`` call ``arrived`` when something can be received."""
-        ...
 
     def detach(self, loop: AbstractEventLoop) -> None:
         """End `attach`."""
-        ...
 
 
 class RunningTask:
@@ -228,7 +225,7 @@ class Runner:
         start = monotonic()
         port.running(0, id, start)
         self.record = record
-        loaded = value = fn = args = kwargs = None
+        later = loaded = value = fn = args = kwargs = None
         try:
             try:
                 fn, args, kwargs = port.load(record, self.environment)
@@ -247,7 +244,7 @@ class Runner:
             if turns.cancelled:
                 turns.settle()
             end = monotonic()
-            self.report(id, value, start, end)
+            later = self.report(id, value, start, end)
         except BaseException as error:
             try:
                 self.report_failure(record, error, start, loaded)
@@ -257,16 +254,19 @@ class Runner:
             # What the arguments' and the result's finalisers do happens here,
             # and is not blamed on the next task.
             self.record = value = fn = args = kwargs = None
+        if later is not None:
+            later()
         return None
 
-    def report(self, id: int, value: Any, start: float, end: float) -> None:
-        """Report a result, or that it can't be pickled."""
+    def report(self, id: int, value: Any, start: float, end: float) -> Callable[[], None] | None:
+        """Report a result, or that it can't be pickled; see `Port.result`."""
         try:
-            self.port.result(id, value, start, end)
+            return self.port.result(id, value, start, end)
         except TaskCancelled:
             raise
         except BaseException as error:
             self.port.failure(id, unpicklable_result(value, error), start, end)
+            return None
 
     def report_failure(self, record: Record, error: BaseException, start: float, loaded: Any) -> None:
         """Report what a task, or loading it, raised."""

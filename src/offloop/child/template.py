@@ -13,12 +13,18 @@ import gc
 import os
 import select
 import sys
-from typing import Any
 
 from offloop.child.control import ORPHANED
 from offloop.child.lowlevel import signals, sockets
 from offloop.child.process import leave, run_worker
-from offloop.wire.frames import HEADER, HEADER_SIZE, READY, REFUSED, FrameDecoder, frame
+from offloop.wire.cpickle import loads
+from offloop.wire.frames import HEADER, HEADER_SIZE, REFUSED, FrameDecoder, frame
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 SPAWN = 64  #: to the template: fork a worker; ``id`` names the request, descriptors come along
 SPAWNED = 65  #: from it: ``ref`` is the process id of request ``id``; a pidfd may come along
@@ -158,13 +164,15 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def _prctl() -> Any:
+def _prctl() -> Callable[..., object] | None:
+    """The C library's ``prctl``, called by what is underneath `ctypes`, which would take 3 ms to load."""
     try:
-        import ctypes
+        from _ctypes import call_function, dlopen, dlsym
 
-        return ctypes.CDLL(None).prctl
-    except (ImportError, OSError, AttributeError):
+        address = dlsym(dlopen(None, 0), "prctl")
+    except (ImportError, OSError):
         return None
+    return lambda *arguments: call_function(address, arguments)
 
 
 def _do_nothing(*_: object) -> None:
@@ -185,6 +193,8 @@ def configure(config: dict[str, Any]) -> None:
     sys.prefix, sys.exec_prefix = config["prefix"], config["exec_prefix"]
     sys.argv[:] = config["argv"]
     _add_site_builtins(config["site"])
+    gc.freeze()  # first, as all of it stays
+    gc.enable()
     for name in config["preload"]:
         __import__(name)
 
@@ -207,11 +217,9 @@ def _add_site_builtins(whole: bool) -> None:
 
 def receive_config(fd: int) -> dict[str, Any] | None:
     """The first frame on a new process's descriptor: how to set up the interpreter; None without a parent."""
-    import pickle
-
     head = _receive_exactly(fd, HEADER_SIZE)
     payload = _receive_exactly(fd, HEADER.unpack(head)[5]) if head else b""
-    config: dict[str, Any] | None = pickle.loads(payload) if payload else None
+    config: dict[str, Any] | None = loads(payload) if payload else None
     return config
 
 
@@ -253,10 +261,10 @@ def main(fd: int) -> None:
 
         sock.sendall(frame(REFUSED, traceback.format_exc().encode()))
         return
-    _prctl()
-    gc.collect()
-    gc.freeze()
-    sock.sendall(frame(READY))
+    if config["preload"]:
+        gc.collect()
+        gc.freeze()
+    _prctl()  # loads it for all
     worker = Template(sock, config["limit"]).serve()
     if worker is not None:
         status = 1

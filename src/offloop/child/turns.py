@@ -74,10 +74,12 @@ class Turns:
             synchronous task that runs now.
         """
         with self._lock:
-            cancel = self.awaiting.get(place)
-            if cancel is None and place != self.place:
+            if place != self.place and place not in self.awaiting:
                 return False
             self.cancelled.add(place)
+            # Only now: the runner notes a task in `awaiting` first and then looks
+            # into `cancelled`, so that one of the two threads sees the other.
+            cancel = self.awaiting.get(place)
             if cancel is None and self.interrupt_from_outside is not None and self.interruptible == place:
                 self.interrupt_from_outside()
         if cancel is not None:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+from array import array
 from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+from time import monotonic
+
+from offloop.child.exchange import Copy, Part, WithDescriptor
 
 #: How many parts one system call takes at the most.
 _PARTS = 64
+#: Seconds of copying into segments after which other callbacks of the event loop get their turn.
+BUDGET = 0.0005
+#: Bytes copied between looks at the clock.
+SLICE = 1 << 18
 
 
 class Outbox:
@@ -21,51 +32,120 @@ class Outbox:
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         self._loop = loop
         self._sock = sock
-        self._parts: deque[memoryview] = deque()
-        self._waiting = False
+        self._parts: deque[memoryview | Copy | WithDescriptor] = deque()
+        self._waiting = False  # for the socket to take more
+        self._copying = False  # a copy goes on in the loop's next turn
         self.closed = False
 
-    def write(self, parts: list[bytes | memoryview]) -> None:
+    def write(self, parts: Sequence[Part]) -> None:
         """Write these after all that was written before.
 
         Never blocks, and never raises for a peer that is gone.
         """
         if self.closed:
+            _close_descriptors(parts)
             return
+        if len(parts) == 1 and not self._parts and type(parts[0]) is bytes:
+            sent = self._send_at_once(parts[0])
+            if sent == len(parts[0]):
+                return
+            parts = [memoryview(parts[0])[sent:]]
         for part in parts:
-            if len(part):
+            if isinstance(part, (Copy, WithDescriptor)):
+                self._parts.append(part)
+            elif len(part):
                 self._parts.append(memoryview(part).cast("B"))
-        if not self._waiting:
+        if not self._waiting and not self._copying:
             self._flush()
+
+    def _send_at_once(self, data: bytes) -> int:
+        """The usual case, and the fastest: nothing waits, and the socket takes it all."""
+        try:
+            return self._sock.send(data)
+        except OSError:  # it is full, or the worker gone: the usual way sorts it out
+            return 0
 
     def _flush(self) -> None:
         queue = self._parts
-        while queue:
+        blocked = False
+        while queue and not blocked:
+            head = queue[0]
+            if type(head) is Copy:
+                if not self._copy(head):
+                    return
+                queue.popleft()
+                continue
             try:
-                if len(queue) == 1:
-                    sent = self._sock.send(queue[0])
-                else:
-                    sent = self._sock.sendmsg([queue[i] for i in range(min(len(queue), _PARTS))])
+                self._sent(self._send(head))
             except (BlockingIOError, InterruptedError):
-                break
+                blocked = True
             except OSError:
                 self.close()  # the worker is gone, which its link will see
                 return
-            while queue and sent >= len(queue[0]):
-                sent -= len(queue.popleft())
-            if sent:
-                queue[0] = queue[0][sent:]
-        if bool(queue) is not self._waiting:
-            self._waiting = bool(queue)
-            if self._waiting:
+        if blocked is not self._waiting:
+            self._waiting = blocked
+            if blocked:
                 self._loop.add_writer(self._sock, self._flush)
             else:
                 self._loop.remove_writer(self._sock)
 
+    def _copy(self, copy: Copy) -> bool:
+        """Copy for a while; False if there is more, which is copied in a later turn of the loop."""
+        until = monotonic() + BUDGET
+        while copy.advance(SLICE):
+            if monotonic() > until:
+                if self._waiting:
+                    self._waiting = False
+                    self._loop.remove_writer(self._sock)
+                self._copying = True
+                self._loop.call_soon(self._copy_on)
+                return False
+        return True
+
+    def _copy_on(self) -> None:
+        self._copying = False
+        if not self.closed:
+            self._flush()
+
+    def _send(self, head: memoryview | Copy | WithDescriptor) -> int:
+        if isinstance(head, WithDescriptor):
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [head.fd]))]
+            return self._sock.sendmsg([head.data], rights)
+        if len(self._parts) == 1:
+            return self._sock.send(head)  # type: ignore[arg-type]  # a copy does not come here
+        views: list[memoryview] = []
+        for part in islice(self._parts, _PARTS):
+            if not isinstance(part, memoryview):
+                break
+            views.append(part)
+        return self._sock.sendmsg(views)
+
+    def _sent(self, count: int) -> None:
+        """Take off what was sent."""
+        queue = self._parts
+        while count:
+            head = queue[0]
+            if isinstance(head, WithDescriptor):
+                os.close(head.fd)
+                head = queue[0] = memoryview(head.data)
+            assert isinstance(head, memoryview)
+            if count < len(head):
+                queue[0] = head[count:]
+                return
+            count -= len(head)
+            queue.popleft()
+
     def close(self) -> None:
         """Write no more."""
         self.closed = True
+        _close_descriptors(self._parts)
         self._parts.clear()
         if self._waiting:
             self._waiting = False
             self._loop.remove_writer(self._sock)
+
+
+def _close_descriptors(parts: Sequence[Part]) -> None:
+    for part in parts:
+        if isinstance(part, WithDescriptor):
+            os.close(part.fd)

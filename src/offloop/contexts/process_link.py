@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from offloop.child.exchange import Part
 from offloop.contexts.forks import close_in_forks
+from offloop.contexts.lending import Lending
 from offloop.contexts.outbox import Outbox
-from offloop.contexts.replies import Replies, unloadable_result
+from offloop.contexts.replies import Replies, name_behind, unloadable_result
 from offloop.contexts.sending import Sender
 from offloop.contexts.setup import WorkerOptions
 from offloop.errors import WorkerStartError
@@ -46,6 +48,10 @@ if TYPE_CHECKING:
 CHUNK = 1 << 16
 #: Seconds of reading after which other callbacks of the event loop get their turn.
 BUDGET = 0.001
+#: Room for the descriptors that come along with one receive.
+RIGHTS = socket.CMSG_LEN(4 * 16)
+#: They are not handed on to programs that this process starts.
+CLOEXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 #: Records delivered between looks at the clock.
 STRIDE = 16
 #: Seconds that a worker may take to exit after it said goodbye.
@@ -72,7 +78,9 @@ class ProcessLink(Link):
         self._options = options
         self._owner = owner
         self._definitions = definitions
-        replies = Replies(definitions)
+        self._lending = Lending(loop, self._write)
+        self._exchange = self._lending.exchange
+        replies = Replies(definitions, self._lending)
         self._decode, self._decode_failure = replies.decode, replies.decode_failure
         self._frames = FrameDecoder(LIMIT)
         self._control_frames = FrameDecoder(1 << 24)
@@ -99,7 +107,7 @@ class ProcessLink(Link):
             close_in_forks(self._data, self._control)
             self._outbox = Outbox(loop, self._data)
             self._control_outbox = Outbox(loop, self._control)
-            self._sender = Sender(self._outbox, self._definitions)
+            self._sender = Sender(self._outbox, self._definitions, self._lending)
             loop.add_reader(self._data, self._readable)
             loop.add_reader(self._control, self._control_readable)
             self._sender.setup(self._options.setup())
@@ -174,6 +182,10 @@ class ProcessLink(Link):
             os.close(self._pidfd)
             self._pidfd = -1
         self.ledger.close()
+        self._lending.close()
+
+    def _write(self, parts: Sequence[Part]) -> None:
+        self._outbox.write(parts)
 
     def _signal(self, number: int) -> None:
         if self._over or self.pid is None:
@@ -213,7 +225,9 @@ class ProcessLink(Link):
         if wanted is not None:
             count = self._data.recv_into(wanted)
             return self._frames.filled(count) if count else None
-        data = self._data.recv(CHUNK)
+        data, ancillary, _, _ = self._data.recvmsg(CHUNK, RIGHTS, CLOEXEC)
+        for _, _, rights in ancillary:
+            self._exchange.receive_descriptors(rights)
         return self._frames.feed(data) if data else None
 
     def _deliver(self, until: float) -> None:
@@ -241,7 +255,8 @@ class ProcessLink(Link):
             try:
                 value = self._decode(flags, payload)
             except BaseException as error:
-                self._owner.link_failure(id, unloadable_result(flags, ref, payload, error), start, end)
+                problem = unloadable_result(name_behind(flags, ref, payload), error)
+                self._owner.link_failure(id, problem, start, end)
                 if isinstance(error, KeyboardInterrupt):
                     raise
                 return
@@ -252,6 +267,8 @@ class ProcessLink(Link):
             self._owner.link_unloadable(id, self._decode_failure(payload), start, end)
         elif kind == CANCELLED:
             self._owner.link_cancelled(id, start, end)
+        elif self._exchange.note(record):
+            pass
         elif kind == READY:
             self._was_ready = True
             self._owner.link_ready()
@@ -363,3 +380,4 @@ class ProcessLink(Link):
             os.close(self._pidfd)
             self._pidfd = -1
         self.ledger.close()
+        self._lending.close()

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pickle import PickleBuffer
 from typing import Any
 
+from offloop.child.exchange import THRESHOLD, Part, shared
+from offloop.contexts.lending import Lending
 from offloop.contexts.outbox import Outbox
 from offloop.errors import SerializationError
 from offloop.link import S, Sendable
@@ -14,7 +16,6 @@ from offloop.task import CallableTask, describe
 from offloop.wire.codec import Encoder
 from offloop.wire.definitions import Definitions
 from offloop.wire.frames import (
-    BUFFERS,
     CALL,
     CALL_ARGS,
     DEFINE,
@@ -25,7 +26,6 @@ from offloop.wire.frames import (
     RUN,
     SETUP,
     frame,
-    layout_buffers,
 )
 
 #: Parts up to this size, in bytes, are copied into one; larger ones go out as they are.
@@ -35,9 +35,10 @@ JOIN = 1 << 14
 class Sender:
     """Pickles one worker's tasks and writes them in order, each with its place in that order."""
 
-    def __init__(self, outbox: Outbox, definitions: Definitions) -> None:
+    def __init__(self, outbox: Outbox, definitions: Definitions, lending: Lending) -> None:
         self._outbox = outbox
-        self._parts: list[bytes | memoryview] = []  # whole parts, in front of what `_small` gathers
+        self._lending = lending
+        self._parts: list[Part] = []  # whole parts, in front of what `_small` gathers
         self._small = bytearray()
         self._encoder = Encoder(definitions, self._define, self._forget)
         self._path = list(sys.path)
@@ -64,7 +65,7 @@ class Sender:
                 elif task.kwargs:
                     self._add(CALL, ref, item, (task.args, task.kwargs))
                 elif task.args:
-                    self._add(CALL_ARGS, ref, item, task.args)
+                    self._add(CALL_ARGS, ref, item, shared(task.args))
                 else:
                     self._small += pack(MAGIC, CALL, 0, ref, item.id, 0, item.attempt, 0.0)
             except BaseException as error:
@@ -84,24 +85,36 @@ class Sender:
         self._parts.clear()
 
     def _add(self, kind: int, ref: int, item: Sendable, content: object) -> None:
-        buffers: list[PickleBuffer] = []
-        pickled = self._encoder.encode(content, buffers.append)
-        if buffers:
-            parts = layout_buffers(pickled, [buffer.raw() for buffer in buffers])
-            flags, size = BUFFERS, sum(len(part) for part in parts)
-        else:
-            parts, flags, size = [pickled], 0, len(pickled)
+        buffers: list[memoryview] = []
+
+        def take(buffer: PickleBuffer) -> bool:
+            raw = buffer.raw()
+            if raw.nbytes >= THRESHOLD:
+                buffers.append(raw)
+            return raw.nbytes < THRESHOLD
+
+        pickled = self._encoder.encode(content, take)
+        size = len(pickled)
+        if not buffers and size < THRESHOLD:
+            self._small += HEADER.pack(MAGIC, kind, 0, ref, item.id, size, item.attempt, 0.0)
+            self._write(pickled)
+            return
+        self._lending.used()
+        flags, size, parts = self._lending.exchange.lay_out(pickled, buffers)
+        for part in self._lending.exchange.take_before():
+            self._write(part)
         self._small += HEADER.pack(MAGIC, kind, flags, ref, item.id, size, item.attempt, 0.0)
         for part in parts:
             self._write(part)
 
-    def _write(self, part: bytes | memoryview) -> None:
-        if len(part) <= JOIN:
+    def _write(self, part: Part) -> None:
+        if isinstance(part, (bytes, memoryview)) and len(part) <= JOIN:
             self._small += part
             return
-        self._parts.append(bytes(self._small))
+        if self._small:
+            self._parts.append(bytes(self._small))
+            self._small.clear()
         self._parts.append(part)
-        self._small.clear()
 
     def _define(self, ref: int, payload: bytes) -> None:
         self._write(frame(DEFINE, payload, ref=ref))

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Coroutine,
-    ItemsView,
-    Iterator,
-    MutableMapping,
-    ValuesView,
-)
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine, ItemsView, MutableMapping, ValuesView
 
 from offloop.environment.checks import check_key, check_options
 
+TYPE_CHECKING = False
+
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from typing import Any
+
     from offloop.environment.creation import Creation
 
-OnDelete = Callable[[Any], object]
+    OnDelete = Callable[[Any], object]
 
 _MISSING: Any = object()
 
 
-class Environment(MutableMapping[str, Any]):
+class Environment(MutableMapping[str, "Any"]):
     """A key-value store that belongs to one worker and outlives its tasks.
 
     It is used from its worker's thread only and takes no locks.  Keys are
@@ -232,7 +228,7 @@ class Environment(MutableMapping[str, Any]):
         return f"<{type(self).__name__} entries={len(self)}>"
 
 
-class _Values(ValuesView[Any]):
+class _Values(ValuesView["Any"]):
     """The values; one that expires during an iteration is left out of it."""
 
     def __init__(self, environment: Environment) -> None:
@@ -246,7 +242,7 @@ class _Values(ValuesView[Any]):
         return any(each is value or each == value for each in self)
 
 
-class _Items(ItemsView[str, Any]):
+class _Items(ItemsView[str, "Any"]):
     """The keys and values; an entry that expires during an iteration is left out of it."""
 
     def __init__(self, environment: Environment) -> None:

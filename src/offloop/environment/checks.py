@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from math import inf
-from typing import Any
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Any
+
+INFINITY = float("inf")
 
 
 def check_key(key: object) -> str:
@@ -37,7 +41,7 @@ def _seconds(ttl: Any) -> float | None:
         seconds = float(ttl)
     except OverflowError:  # an int beyond every float
         return None
-    return None if seconds in {0.0, inf} else seconds
+    return None if seconds in {0.0, INFINITY} else seconds
 
 
 def _is_real(number: object) -> bool:

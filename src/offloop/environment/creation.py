@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     import asyncio
     from types import TracebackType
+    from typing import Any, Self
 
 
 class Creation:
@@ -51,8 +51,10 @@ class Creation:
         for future in list(self._waiting):
             if not future.done():
                 # The loop is closed where a forgotten coroutine is collected after its end.
-                with suppress(RuntimeError):
+                try:
                     future.set_result(None)
+                except RuntimeError:
+                    pass
 
     def finish(self, value: Any) -> None:
         """Set the value that those waiting get."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from heapq import heapify, heappop, heappush, heapreplace
-from math import inf
-from typing import TYPE_CHECKING, Any
 
-from offloop.environment.base import Environment, OnDelete
-from offloop.environment.checks import check_key, check_options
+from offloop.environment.base import Environment
+from offloop.environment.checks import INFINITY, check_key, check_options
 from offloop.environment.loops import Alarm, Pending, is_awaitable, logger
 
+TYPE_CHECKING = False
+
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from typing import Any
     from weakref import ref
+
+    from offloop.environment.base import OnDelete
 
 #: Stale items that the heap may hold beyond one per entry before it is rebuilt:
 #: enough that a small store is never rebuilt for a handful of deletions.
@@ -118,9 +120,11 @@ class LocalEnvironment(Environment):
             self.delete(key)
             return
         self._sequence = sequence = self._sequence + 1
-        deadline = inf if ttl is None else self._clock() + ttl
+        deadline = INFINITY if ttl is None else self._clock() + ttl
         if ttl is not None:
             # Before the entry: were we interrupted in between, a stale item does no harm.
+            from heapq import heappush
+
             heappush(self._heap, (deadline, sequence, key))
         new = _Entry(key, value, ttl, deadline, sequence, bool(sliding), on_delete)
         old = self._entries.get(key)
@@ -163,8 +167,12 @@ class LocalEnvironment(Environment):
             deadline, sequence, key = heap[0]
             entry = self._entries.get(key)
             if entry is None or entry.sequence != sequence:
+                from heapq import heappop
+
                 heappop(heap)
             elif entry.deadline > deadline:
+                from heapq import heapreplace
+
                 heapreplace(heap, (entry.deadline, sequence, key))
             else:
                 return deadline
@@ -238,6 +246,8 @@ class LocalEnvironment(Environment):
         if len(self._heap) > 2 * len(self._entries) + _HEAP_SLACK:
             timed = [entry for entry in self._entries.values() if entry.ttl is not None]
             heap = [(entry.deadline, entry.sequence, entry.key) for entry in timed]
+            from heapq import heapify
+
             heapify(heap)
             self._heap = heap
 

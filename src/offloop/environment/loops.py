@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeGuard
+from collections.abc import Awaitable
+
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     import asyncio
     import logging
+    from collections.abc import Callable, Coroutine
+    from typing import Any, TypeGuard
     from weakref import ref
 
 

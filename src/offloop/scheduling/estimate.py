@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import BuiltinFunctionType, FunctionType
-from typing import Any
+from typing import Any, cast
 
 from offloop.task import CallableTask
 
@@ -58,7 +58,7 @@ class Kinds:
                 self._kinds.clear()
             # The code is kept beside its kind, so that its id is not used again.
             found = self._kinds[id(code)] = (code, Kind())
-        if target is code or type(target) is FunctionType and not target.__closure__:
+        if target is code or (type(target) is FunctionType and not target.__closure__):
             self._last, self._last_kind = target, found[1]  # what holds a user's data is not kept alive
         return found[1]
 
@@ -69,4 +69,4 @@ class Kinds:
             target = target.func
         if isinstance(target, (type, BuiltinFunctionType)):
             return target
-        return getattr(target, "__code__", None) or type(target)
+        return getattr(target, "__code__", None) or cast("type[object]", type(target))

@@ -2,9 +2,9 @@
 
 A worker holds several short tasks, so that it need not wait for the next one,
 but never so many that one would wait behind a long one.  What is known to be
-short is sent up to `TARGET` seconds of work; a task of a kind never measured is
-sent to an empty hand only; and what sits behind a task that turned out long is
-recalled.
+short is sent up to `TARGET` seconds of work; a task of a kind never measured
+counts as `LONG`, so nothing is sent behind it; and what sits behind a task that
+turned out long is recalled.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ def has_room(worker: WorkerState[T], slots: int, now: float) -> bool:
     held = len(worker.hand)
     if held < slots:
         return True
-    if worker.unknown:  # perhaps measured meanwhile, by another worker
-        worker.unknown = sum(item.kind.seconds is None for item in worker.hand.values())
-    if worker.unknown or held >= MAX_HAND or now - worker.progress > STALLED:
+    if held >= MAX_HAND or now - worker.progress > STALLED:
         return False
     return worker.load < TARGET or (held == slots and worker.load < LONG)
 

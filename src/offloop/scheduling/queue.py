@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -32,24 +33,25 @@ T = TypeVar("T", bound=Item)
 
 
 class TaskQueue(Generic[T]):
-    """Items by priority, then in order; every operation takes constant time.
+    """Items by priority, then in order; every operation takes constant time, amortised.
 
-    An item that leaves from the middle stays behind as a dead entry (its
-    ``queue`` is None) and is passed over later.
+    Only an item whose priority no other has needs a bisection.  An item that is
+    discarded leaves for good: it stays behind as a dead entry (its ``queue`` is
+    None), which is passed over later.
     """
 
     def __init__(self) -> None:
         #: Where those of the usual priority, 0, are appended.
         self.usual: deque[T] = deque()
         self._lanes: dict[int, deque[T]] = {0: self.usual}
-        self._order = [0]
+        self._order = [0]  # the priorities there are, the highest last
         self._dead = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values())) - self._dead
 
     def __iter__(self) -> Iterator[T]:
-        for priority in self._order:
+        for priority in reversed(self._order):
             yield from (item for item in self._lanes[priority] if item.queue is self)
 
     def push(self, item: T) -> None:
@@ -64,7 +66,11 @@ class TaskQueue(Generic[T]):
 
     def pop(self) -> T | None:
         """Take the next item, or None."""
-        for priority in self._order:
+        order = self._order
+        at = len(order)
+        while at:
+            at -= 1
+            priority = order[at]
             lane = self._lanes[priority]
             while lane:
                 item = lane.popleft()
@@ -72,6 +78,8 @@ class TaskQueue(Generic[T]):
                     item.queue = None
                     return item
                 self._dead -= 1
+            if priority:  # priorities may be as many as tasks: a deadline, a size
+                del order[at], self._lanes[priority]
         return None
 
     def discard(self, item: T) -> None:
@@ -89,5 +97,5 @@ class TaskQueue(Generic[T]):
         lane = self._lanes.get(priority)
         if lane is None:
             lane = self._lanes[priority] = deque()
-            self._order = sorted(self._lanes, reverse=True)
+            insort(self._order, priority)
         return lane

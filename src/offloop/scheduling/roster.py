@@ -20,13 +20,32 @@ class Roster(Generic[T]):
         self.limits = limits
         self._slots = limits.slots
         self.workers: dict[int, WorkerState[T]] = {}
-        self.closing = False
+        self._closing = False
+        #: Until then no worker needs to be started or stopped, unless something happens to one.
+        self._steady_until = 0.0
         self._bound: dict[Hashable, WorkerState[T]] = {}
         self._hungry: dict[WorkerState[T], None] = {}  # an ordered set: who waits longest comes first
         self._pinned_waiting: dict[WorkerState[T], None] = {}
         self._idle: dict[WorkerState[T], float] = {}  # since when; the longest idle comes first
         self._ahead: dict[WorkerState[T], None] = {}  # those with more in hand than they run
         self._numbers = 0
+
+    @property
+    def closing(self) -> bool:
+        """Whether no more tasks will come: workers are stopped once they have nothing to do."""
+        return self._closing
+
+    @closing.setter
+    def closing(self, closing: bool) -> None:
+        self._closing = closing
+        self._steady_until = 0.0
+
+    def _look_ahead(self, now: float) -> None:
+        """Find until when nothing needs to be started or stopped: a worker idle from now on is the next."""
+        if not self._closing and all(worker.phase == READY for worker in self.workers.values()):
+            next_idle = now + self.limits.idle_timeout
+            deadline = self.idle_deadline()
+            self._steady_until = next_idle if deadline is None else min(next_idle, deadline)
 
     # -- what there is ----------------------------------------------------
 
@@ -55,6 +74,7 @@ class Roster(Generic[T]):
 
     def retire(self, worker: WorkerState[T]) -> None:
         """Give ``worker`` no more shared tasks; once its hand is empty it is stopped."""
+        self._steady_until = 0.0
         if worker.phase == RESERVED:
             worker.ending = True
             self._forget_unused(worker)
@@ -65,6 +85,7 @@ class Roster(Generic[T]):
 
     def condemn(self, worker: WorkerState[T]) -> None:
         """``worker`` was killed: it gets nothing more, and what it holds is settled by the shell."""
+        self._steady_until = 0.0
         worker.phase = STOPPING
         for table in (self._hungry, self._idle, self._ahead):
             table.pop(worker, None)
@@ -84,10 +105,12 @@ class Roster(Generic[T]):
 
     def release(self, worker: WorkerState[T]) -> None:
         """A lease on ``worker`` ended."""
+        self._steady_until = 0.0
         worker.leases -= 1
         self._forget_unused(worker)
 
     def _new(self) -> WorkerState[T]:
+        self._steady_until = 0.0
         self._numbers += 1
         worker = self.workers[self._numbers] = WorkerState(self._numbers)
         return worker
@@ -98,6 +121,7 @@ class Roster(Generic[T]):
             self._forget(worker)
 
     def _forget(self, worker: WorkerState[T]) -> None:
+        self._steady_until = 0.0
         worker.phase = GONE
         self.workers.pop(worker.number, None)
         for table in (self._hungry, self._pinned_waiting, self._idle, self._ahead):

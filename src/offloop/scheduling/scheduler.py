@@ -144,7 +144,6 @@ class Scheduler(Roster[T]):
 
     def _emptied(self, worker: WorkerState[T], at: float) -> None:
         worker.load = 0.0
-        worker.unknown = 0
         if worker.recalled:
             worker.recalled.clear()
         if worker.phase == READY and not worker.pinned:
@@ -162,6 +161,7 @@ class Scheduler(Roster[T]):
 
     def worker_ready(self, worker: WorkerState[T], now: float) -> None:
         """A starting worker takes tasks from now on, unless it was retired or killed meanwhile."""
+        self._steady_until = 0.0
         if worker.phase != STARTING:
             return
         if self.closing and not worker.pinned and not self._queue:
@@ -199,12 +199,16 @@ class Scheduler(Roster[T]):
             self._share_out(dispatch, now)
             if self._pinned_waiting:  # keyed tasks, which sharing out has sent to where their key lives
                 self._serve_pinned(dispatch, now)
-        start = self._start_workers()
+        start: list[WorkerState[T]] = []
+        stop: list[WorkerState[T]] = []
+        if self._queue or self._pinned_waiting or now >= self._steady_until:
+            start = self._start_workers()
+            stop = self._stop_workers(now)
+            self._look_ahead(now)
         recall: list[tuple[WorkerState[T], list[T]]] = []
         if self._ahead and len(self.workers) > 1:
             helpers = 0 if self._queue else sum(not worker.leases for worker in self._idle)
             recall = choose_recalls(self._ahead, self.limits.slots, helpers, now)
-        stop = self._stop_workers(now)
         return Plan(start, list(dispatch.items()), recall, stop)
 
     def _serve_pinned(self, dispatch: dict[WorkerState[T], list[T]], now: float) -> None:
@@ -273,8 +277,7 @@ class Scheduler(Roster[T]):
     def _hand_over(self, worker: WorkerState[T], item: T, items: list[T], now: float) -> None:
         seconds = item.kind.seconds
         if seconds is None:
-            worker.unknown += 1
-            seconds = LONG
+            seconds = LONG  # so that nothing is sent behind it
         item.cost = cost = seconds + OVERHEAD
         worker.load += cost
         hand = worker.hand

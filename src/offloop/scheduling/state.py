@@ -21,7 +21,6 @@ class WorkerState(Generic[T]):
         phase: where it is in its life.
         hand: the tasks sent to it and not ended, in the order they were sent.
         load: their estimated running time together, in seconds.
-        unknown: how many of them are of a kind never measured.
         pinned: tasks that wait for this very worker (a lease's, or a key's).
         keys: the keys that belong to it.
         leases: how many leases hold it.
@@ -45,7 +44,6 @@ class WorkerState(Generic[T]):
         "progress",
         "recalled",
         "replacement",
-        "unknown",
     )
 
     def __init__(self, number: int) -> None:
@@ -53,7 +51,6 @@ class WorkerState(Generic[T]):
         self.phase = RESERVED
         self.hand: dict[int, T] = {}
         self.load = 0.0
-        self.unknown = 0
         self.pinned: TaskQueue[T] = TaskQueue()
         self.keys: set[Hashable] = set()
         self.leases = 0

@@ -37,6 +37,8 @@ GENERATION, LENGTH, COUNT, SAID, SLOTS = 0, 1, 2, 3, 4
 JOURNAL_END = 1 << 16
 STACK_END = JOURNAL_END + (1 << 14)
 SIZE = STACK_END + (1 << 12)
+#: How many tasks may be noted as running; more would leave the journal too little room.
+MAX_SLOTS = 2000
 
 
 def create_file() -> int:
@@ -62,9 +64,14 @@ class Ledger:
         fd: a descriptor from `create_file`; it may be closed afterwards.
         slots: how many tasks may run at a time: said by the parent, who makes
             the page, and read from it by the worker.
+
+    Raises:
+        ValueError: more slots than `MAX_SLOTS`.
     """
 
     def __init__(self, fd: int, slots: int | None = None) -> None:
+        if slots is not None and slots > MAX_SLOTS:
+            raise ValueError(f"a worker process can note at most {MAX_SLOTS} tasks as running, not {slots}")
         self._map = mmap.mmap(fd, SIZE)
         self._view = memoryview(self._map)
         if slots is None:
@@ -81,7 +88,8 @@ class Ledger:
     def running(self) -> list[tuple[int, float]]:
         """The tasks noted as running: ``(task id, monotonic start time)``, possibly ended since."""
         pairs = range(SLOTS, SLOTS + 2 * self.slots, 2)
-        return [(self.words[at], self.times[at + 1]) for at in pairs if self.words[at]]
+        noted = [(self.words[at], self.times[at + 1]) for at in pairs]  # each word is read once: it changes
+        return [(id, start) for id, start in noted if id]
 
     def unsent(self) -> bytes:
         """The frames that were written but perhaps not sent; empty if they were sent meanwhile."""
@@ -97,11 +105,12 @@ class Ledger:
     def say(self, data: bytes | memoryview) -> None:
         """Keep the end of what was written to stderr."""
         room = len(self._ring)
-        said = self.words[SAID]
-        for byte in bytes(data[-room:]) if len(data) > room else bytes(data):
-            self._ring[said % room] = byte
-            said += 1
-        self.words[SAID] = said
+        end = bytes(data[-room:])
+        at = self.words[SAID] % room
+        first = min(len(end), room - at)
+        self._ring[at : at + first] = end[:first]
+        self._ring[: len(end) - first] = end[first:]
+        self.words[SAID] += len(end)
 
     def last_words(self) -> str:
         """The end of the worker's stderr."""

@@ -13,6 +13,11 @@ segment only while it has no loans, and a loan ends only when the borrower's
 export of it has died, or the borrower itself has.  A borrower hands a loan
 over (a result that is a view of an argument) only once its own export of it
 has died, so that after it exactly one side can see the memory.
+
+How the death of the last object is seen: a ctypes array is made on the mapping
+for each loan.  Every memoryview, NumPy array or Arrow buffer made from it keeps
+it alive, and a weak reference to it tells when they are all gone; on whatever
+thread that happens, so what is noted there is noted in a deque.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, NamedTuple
@@ -34,7 +40,7 @@ IDLE = 10.0
 
 
 class Loan(NamedTuple):
-    """Where a buffer lies: segment number, offset, size in bytes."""
+    """Where a buffer lies: segment number, offset and size in bytes."""
 
     segment: int
     offset: int
@@ -47,14 +53,18 @@ class Segment:
     __slots__ = ("fd", "loans", "map", "number", "size", "used_at", "view")
 
     def __init__(self, number: int, size: int) -> None:
+        import fcntl
+
         self.number = number
         self.size = size
         self.loans = 0
         self.used_at = 0.0
         self.fd = os.memfd_create("offloop-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            os.ftruncate(self.fd, size)
-            _seal(self.fd)
+            os.truncate(self.fd, size)  # pages are claimed as they are written
+            fcntl.fcntl(
+                self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+            )
             self.map = mmap.mmap(self.fd, size)
         except BaseException:
             os.close(self.fd)
@@ -62,19 +72,17 @@ class Segment:
         self.view = memoryview(self.map)
 
     def close(self) -> None:
-        """Give the memory back, unless objects of this side still lie on it; then when they die."""
+        """Give the memory back; where objects of this side lie on it, when they die."""
         os.close(self.fd)
         self.view.release()
-        try:
-            self.map.close()
-        except BufferError:
-            pass  # the last export closes it, as it dies
+        _unmap(self.map)
 
 
-def _seal(fd: int) -> None:
-    import fcntl
-
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+def _unmap(mapped: mmap.mmap) -> None:
+    try:
+        mapped.close()
+    except BufferError:
+        pass  # something lies on it: unmapped when that dies
 
 
 class SegmentPool:
@@ -88,6 +96,7 @@ class SegmentPool:
         self._keep = keep
         self._segments: dict[int, Segment] = {}
         self._free: dict[int, Segment] = {}  # the longest unused first
+        self._ended: deque[int] = deque()
         self._numbers = 0
 
     @property
@@ -95,49 +104,60 @@ class SegmentPool:
         """The size of all segments together."""
         return sum(segment.size for segment in self._segments.values())
 
+    def view(self, number: int) -> memoryview:
+        """All of a segment's memory."""
+        return self._segments[number].view
+
     def obtain(self, size: int) -> Segment:
         """A segment without loans of at least ``size`` bytes, warm if possible.
 
         Raises:
             OSError: there is no memory for it, or it is forbidden.
         """
+        self._collect()
         fitting = [s for s in self._free.values() if size <= s.size <= max(4 * size, 1 << 20)]
         if fitting:
             segment = min(fitting, key=lambda s: s.size)
             del self._free[segment.number]
             return segment
+        segment = Segment(self._numbers + 1, rounded(size))
         self._numbers += 1
-        segment = Segment(self._numbers, _rounded(size))
         self._segments[segment.number] = segment
         return segment
 
     def lend(self, segment: Segment, sizes: Iterable[int]) -> list[Loan]:
-        """Loans of consecutive buffers of these sizes; `space_for` says how much they need."""
+        """Lend consecutive buffers of these sizes; `space_for` says how much room they need."""
         loans: list[Loan] = []
         offset = 0
         for size in sizes:
             loans.append(Loan(segment.number, offset, size))
-            offset += -(-size // ALIGN) * ALIGN
+            offset += aligned(size)
         segment.loans += len(loans)
         return loans
 
     def returned(self, number: int) -> None:
-        """One loan of this segment has ended."""
-        segment = self._segments.get(number)
-        if segment is None:
-            return
-        segment.loans -= 1
-        if segment.loans <= 0:
-            segment.loans = 0
-            segment.used_at = monotonic()
-            self._free[number] = segment
+        """One loan of this segment has ended.  May be called on any thread."""
+        self._ended.append(number)
 
-    def export(self, loan: Loan, ended: Callable[[], object]) -> memoryview:
-        """This side's own view of a loan that came back in use; ``ended`` is called when it dies."""
-        return export(self._segments[loan.segment].map, loan.offset, loan.size, ended)
+    def take_back(self, number: int, offset: int, size: int) -> memoryview:
+        """This side's own view of a loan that was handed over to it; it ends when the last object on it dies."""
+        owner = _owner(self._segments[number].map, offset, size)
+        finalize(owner, self.returned, number).atexit = False
+        return memoryview(owner).cast("B")
+
+    def _collect(self) -> None:
+        while self._ended:
+            segment = self._segments.get(self._ended.popleft())
+            if segment is None:
+                continue
+            segment.loans -= 1
+            if not segment.loans:
+                segment.used_at = monotonic()
+                self._free[segment.number] = segment
 
     def trim(self, now: float) -> list[int]:
-        """Close free segments that are too many or unused for long; returns their numbers."""
+        """Close free segments that are too many, or unused for long; returns their numbers."""
+        self._collect()
         closed: list[int] = []
         total = sum(segment.size for segment in self._free.values())
         for number, segment in list(self._free.items()):
@@ -157,6 +177,44 @@ class SegmentPool:
         self._free.clear()
 
 
+class Borrowed:
+    """A loan of the peer's, as its borrower sees it."""
+
+    def __init__(self, imports: Imports, mapped: mmap.mmap, loan: Loan, address: int) -> None:
+        owner = _owner(mapped, loan.offset, loan.size)
+        self.loan = loan
+        self.address = address
+        self.view = memoryview(owner).cast("B")
+        self._map = mapped
+        self._owner = ref(owner)
+        self._handing_over = False
+        self._imports = imports
+        finalize(owner, self._ended).atexit = False
+
+    def _ended(self) -> None:
+        if not self._handing_over:
+            self._imports.ended(self)
+
+    def begin_hand_over(self) -> None:
+        """From now on the loan's end is not reported: it may go back as it is."""
+        self._handing_over = True
+
+    def end_hand_over(self) -> bool:
+        """Whether nobody here sees the memory any more, so that the loan goes over; else it stays as it was."""
+        if self._owner() is None:
+            self._imports.forget(self)
+            return True
+        self._handing_over = False
+        if self._owner() is None:  # it died just now, unreported
+            self._imports.ended(self)
+        return False
+
+    def memory(self, offset: int, size: int) -> memoryview:
+        """Part of the loan's memory, which is still mapped."""
+        start = self.loan.offset + offset
+        return memoryview(self._map)[start : start + size]
+
+
 class Imports:
     """The peer's segments, mapped by this side.
 
@@ -168,7 +226,7 @@ class Imports:
     def __init__(self, returned: Callable[[int], object]) -> None:
         self._returned = returned
         self._maps: dict[int, tuple[mmap.mmap, int]] = {}
-        self._exports: dict[int, tuple[Loan, ref[Any], finalize[Any, Any]]] = {}  # by address
+        self._loans: dict[int, Borrowed] = {}  # by address
 
     def add(self, number: int, fd: int, size: int) -> None:
         """Map a segment; the descriptor is closed."""
@@ -176,31 +234,43 @@ class Imports:
             mapped = mmap.mmap(fd, size)
         finally:
             os.close(fd)
-        self._maps[number] = (mapped, _address(mapped))
+        self._maps[number] = (mapped, ctypes.addressof(ctypes.c_char.from_buffer(mapped)))
 
     def drop(self, number: int) -> None:
-        """The peer closed this segment: unmap it, once nothing lies on it."""
+        """The peer closed this segment: unmap it."""
         mapped = self._maps.pop(number, None)
         if mapped is not None:
-            try:
-                mapped[0].close()
-            except BufferError:
-                pass  # unmapped when the last export dies
+            _unmap(mapped[0])
 
-    def borrow(self, loan: Loan) -> memoryview:
-        """A writable view of a buffer; the loan is returned when the last object on it dies."""
-        mapped, base = self._maps[loan.segment]
-        address = base + loan.offset
-        holder: list[finalize[Any, Any]] = []
-        view, owner = _export(mapped, loan.offset, loan.size)
-        holder.append(finalize(owner, self._ended, address, loan.segment))
-        holder[0].atexit = False
-        self._exports[address] = (loan, ref(owner), holder[0])
+    def borrow(self, number: int, offset: int, size: int) -> memoryview:
+        """A writable view of a buffer; the loan ends when the last object on it dies."""
+        mapped, base = self._maps[number]
+        address = base + offset
+        borrowed = self._loans[address] = Borrowed(self, mapped, Loan(number, offset, size), address)
+        view = borrowed.view
+        del borrowed.view  # the borrower's alone
         return view
 
-    def _ended(self, address: int, number: int) -> None:
-        self._exports.pop(address, None)
-        self._returned(number)
+    def find(self, buffer: memoryview) -> tuple[Borrowed, int] | None:
+        """The loan in whose memory a buffer lies, and where; None if in none."""
+        if buffer.readonly or not buffer.nbytes:
+            return None
+        address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+        for borrowed in list(self._loans.values()):
+            offset = address - borrowed.address
+            if offset >= 0 and offset + buffer.nbytes <= borrowed.loan.size:
+                return borrowed, offset
+        return None
+
+    def ended(self, borrowed: Borrowed) -> None:
+        """The last object on a loan has died."""
+        self.forget(borrowed)
+        self._returned(borrowed.loan.segment)
+
+    def forget(self, borrowed: Borrowed) -> None:
+        """The loan went over to the other side, or has ended."""
+        if self._loans.get(borrowed.address) is borrowed:
+            del self._loans[borrowed.address]
 
     def close(self) -> None:
         """Unmap everything that nothing lies on."""
@@ -208,30 +278,21 @@ class Imports:
             self.drop(number)
 
 
-def export(mapped: mmap.mmap, offset: int, size: int, ended: Callable[[], object]) -> memoryview:
-    """A writable view of part of a map; ``ended`` is called when the last object on it dies."""
-    view, owner = _export(mapped, offset, size)
-    finalize(owner, ended).atexit = False
-    return view
+def _owner(mapped: mmap.mmap, offset: int, size: int) -> Any:
+    return (ctypes.c_char * size).from_buffer(mapped, offset)
 
 
-def _export(mapped: mmap.mmap, offset: int, size: int) -> tuple[memoryview, Any]:
-    # A ctypes array is an exporter of its own, whose death can be seen: every
-    # memoryview, NumPy array or Arrow buffer made from it keeps it alive.
-    owner = (ctypes.c_char * size).from_buffer(mapped, offset)
-    return memoryview(owner).cast("B"), owner
-
-
-def _address(mapped: mmap.mmap) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+def aligned(size: int) -> int:
+    """A size, rounded up to whole `ALIGN` bytes."""
+    return -(-size // ALIGN) * ALIGN
 
 
 def space_for(sizes: Iterable[int]) -> int:
     """How many bytes buffers of these sizes need in one segment."""
-    return sum(-(-size // ALIGN) * ALIGN for size in sizes)
+    return sum(map(aligned, sizes))
 
 
-def _rounded(size: int) -> int:
+def rounded(size: int) -> int:
     """The size of a new segment: up to an eighth more, so that near sizes share one."""
     step = max(mmap.PAGESIZE, 1 << max(0, size.bit_length() - 4))
     return -(-size // step) * step

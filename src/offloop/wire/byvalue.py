@@ -20,12 +20,13 @@ import types
 from _weakrefset import WeakSet
 from collections import OrderedDict
 from functools import lru_cache
-from importlib import import_module
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Any, TypeVar
+
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from offloop.wire.pickling import TablePickler
 
@@ -69,6 +70,8 @@ def cloudpickle() -> Any:
     """The module with cloudpickle's reducers, imported when first needed (40 ms)."""
     global _cloudpickle
     if _cloudpickle is None:
+        from importlib import import_module
+
         _cloudpickle = import_module("cloudpickle.cloudpickle")
         # Its table knows more types than can be named without importing their modules.
         for kind in _cloudpickle.Pickler.dispatch_table.maps[0]:
@@ -116,6 +119,8 @@ def _reduce_special(_: TablePickler, obj: Any) -> Any:
 def _reduce_module(pickler: TablePickler, module: types.ModuleType) -> Any:
     name = module.__name__
     if sys.modules.get(name) is module and not is_registered(name) and pickler.importable(name):
+        from importlib import import_module
+
         return import_module, (name,)
     # The contents are state rather than arguments, as they may refer to the module itself.
     left_out = ("__builtins__", "__loader__", "__spec__")
@@ -142,7 +147,6 @@ def _reduce_type_variable(pickler: TablePickler, variable: Any) -> Any:
 SPECIAL: dict[type, Reducer] = {
     types.ModuleType: _reduce_module,
     types.MethodType: _reduce_method,
-    TypeVar: _reduce_type_variable,
 }
 _empty: dict[Any, Any] = {}
 _ordered: OrderedDict[Any, Any] = OrderedDict()
@@ -161,6 +165,19 @@ for _kind in (
     *map(type, (_ordered.keys(), _ordered.values(), _ordered.items())),
 ):
     SPECIAL[_kind] = _reduce_special
+
+
+def learn_type_variables() -> bool:
+    """Once `typing` is loaded, without which there are no type variables, have them pickled right.
+
+    Returns:
+        Whether that is done.
+    """
+    kind: type | None = getattr(sys.modules.get("typing"), "TypeVar", None)
+    if kind is None:  # not imported, or half so, by another thread
+        return False
+    SPECIAL[kind] = _reduce_type_variable
+    return True
 
 
 # What pickles call.

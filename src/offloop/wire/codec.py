@@ -10,15 +10,17 @@ This module loads in workers: only light imports.
 
 from __future__ import annotations
 
-import pickle
 import sys
-from typing import TYPE_CHECKING, Any
 
+from offloop.wire import cpickle as pickle
 from offloop.wire.byvalue import CODE, type_of
 from offloop.wire.pickling import MessageEncoder, defined, is_named
 
+TYPE_CHECKING = False
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from offloop.wire.definitions import Definition, Definitions
     from offloop.wire.pickling import Ready, TablePickler
@@ -130,7 +132,7 @@ class Encoder(MessageEncoder):
         self._ready = {id(known.obj): known for known in self._sent.values() if known.is_valid()}
 
 
-class _Objects(dict[int, Any]):
+class _Objects(dict[int, "Any"]):
     """The worker's table: loads a definition when it is first looked up."""
 
     __slots__ = ("_load",)

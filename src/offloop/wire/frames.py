@@ -65,6 +65,14 @@ RETURNED = 48  #: the tasks whose ids are in the payload will not run here
 #: flag: the payload is a count, that many lengths, the pickle, then its out-of-band buffers
 BUFFERS = 1
 
+#: flag: the payload is a table that says where the pickle and its buffers lie; see `child.exchange`
+LENT = 2
+
+# both ways, on the data socket
+SEGMENT = 80  #: a new segment ``ref`` of ``id`` bytes; its descriptor comes along
+UNSEGMENT = 81  #: segment ``ref`` was closed
+LOANS = 82  #: one loan of each of these segments, which are the receiver's, has ended
+
 #: From this size on a payload gets memory of its own, filled without a second copy.
 LARGE = 1 << 16
 

@@ -37,19 +37,23 @@ This module loads in workers: only light imports.
 
 from __future__ import annotations
 
-import pickle
 import sys
 from io import BytesIO
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Protocol
 
-from offloop.wire.byvalue import CODE, SPECIAL, is_registered, reduce_code, type_of
+from offloop.wire import cpickle as pickle
+from offloop.wire.byvalue import CODE, SPECIAL, is_registered, learn_type_variables, reduce_code, type_of
+
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Protocol
 
     BufferCallback = Callable[[pickle.PickleBuffer], Any]
     Ready = tuple["TablePickler", Callable[[Any], None], list[bytes]]
+else:
+    Protocol = object
 
 PROTOCOL = 5
 
@@ -73,16 +77,23 @@ _seeded.memo = {id(defined): (0, defined)}
 _SEED: Any = _seeded.memo
 
 
+_knows_type_variables = False
+
+
+def _look_for_type_variables() -> None:
+    global _knows_type_variables
+    _knows_type_variables = learn_type_variables()
+
+
 class Owner(Protocol):
     """What a `TablePickler` asks of the encoder that it works for."""
 
     def refer(self, pickler: TablePickler, obj: Any, /) -> Any:
         """How a function or class is pickled: a reduce value, NotImplemented by name, None by value."""
-        ...
 
     def importable(self, module_name: str, /) -> bool:
         """Whether the other end can import a module by this name."""
-        ...
+        raise NotImplementedError
 
 
 class _Sink:
@@ -174,6 +185,8 @@ class MessageEncoder:
         ready = self._spare or self._prepare()
         # Whoever comes in while this one is busy, or after it failed, finds none and gets a new one.
         self._spare = None
+        if not _knows_type_variables:
+            _look_for_type_variables()
         pickler, dump, chunks = ready
         pickler.callback = buffer_callback
         dump(obj)

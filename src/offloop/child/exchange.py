@@ -1,0 +1,351 @@
+"""How large payloads cross between a parent and a worker: through segments, as loans.
+
+Both ends have one of these.  Each lends the other the segments that it owns, and
+borrows the other's; what must be said about that is said by three kinds of
+frame on the data socket, in order with everything else: `SEGMENT` (a new one,
+its descriptor comes along), `UNSEGMENT` (it was closed), `LOANS` (these loans
+have ended).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _pickle import PickleBuffer
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from struct import Struct
+from time import monotonic
+
+from offloop.wire.frames import (
+    BUFFERS,
+    LENT,
+    LOANS,
+    SEGMENT,
+    UNSEGMENT,
+    ProtocolError,
+    Record,
+    frame,
+    layout_buffers,
+    pack_numbers,
+    unpack_numbers,
+)
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from offloop.shm.segments import Imports, Loan, SegmentPool
+
+#: Buffers and pickles from this size on, in bytes, go by segment.  Measured: see docs/design.md.
+THRESHOLD = 1 << 18
+
+#: Where a part lies: behind this table, in a segment of the sender's, or in one of the receiver's.
+HERE, MINE, YOURS = range(3)
+_PART = Struct("<BxxxIQQ")
+_COUNT = Struct("<I")
+
+
+class Copy:
+    """Bytes to be copied into a segment before what is written behind this may be sent."""
+
+    __slots__ = ("source", "target")
+
+    def __init__(self, target: memoryview, source: memoryview) -> None:
+        self.target = target
+        self.source = source
+
+    def advance(self, size: int) -> bool:
+        """Copy up to ``size`` bytes; False once all is copied."""
+        self.target[:size] = self.source[:size]
+        self.target, self.source = self.target[size:], self.source[size:]
+        return bool(self.source)
+
+
+class WithDescriptor:
+    """A frame that a descriptor travels with."""
+
+    __slots__ = ("data", "fd")
+
+    def __init__(self, data: bytes, fd: int) -> None:
+        self.data = data
+        self.fd = fd
+
+
+Part = bytes | memoryview | Copy | WithDescriptor
+
+
+def stays_in_band(buffer: Any) -> bool:
+    """Whether a buffer is too small to leave the pickle."""
+    size: int = buffer.raw().nbytes
+    return size < THRESHOLD
+
+
+class _Shared:
+    """Bytes whose memory is to go out of band, which pickle does for arrays but not for them."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        self._data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self._data), (PickleBuffer(self._data),)
+
+
+def shared(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same values, large bytes among them marked to go out of band."""
+    types = {*map(type, values)}
+    if bytes not in types and bytearray not in types:
+        return values
+    return tuple(
+        _Shared(value) if type(value) in (bytes, bytearray) and len(value) >= THRESHOLD else value
+        for value in values
+    )
+
+
+class Exchange:
+    """One end's segments, and its share in the other's.
+
+    Args:
+        wake: called, on any thread, when loans wait to be returned; `settle` says so to the peer.
+    """
+
+    def __init__(self, wake: Callable[[], object]) -> None:
+        self._wake = wake
+        self._pool: SegmentPool | None = None
+        self._imports: Imports | None = None
+        self._known: set[int] = set()  # own segments that the peer has
+        self._ended: deque[int] = deque()  # loans of the peer's that have ended
+        self._refused = False
+        self._before: list[Part] = []
+        self._nudged = False  # the peer gave something back: perhaps there is something to close
+        self.descriptors: deque[int] = deque()  # received, not asked for yet
+
+    # -- out --------------------------------------------------------------------
+
+    def lay_out(self, pickled: bytes, buffers: Sequence[memoryview]) -> tuple[int, int, list[Part]]:
+        """Lay out a payload: large parts through a segment, if there is one to be had.
+
+        Returns:
+            The frame's flags; the payload's size in bytes; and the parts to write
+            before it (new segments, copies), behind which comes its header: then the payload.
+        """
+        parts = [memoryview(pickled), *buffers]
+        lent = [part for part in parts if part.nbytes >= THRESHOLD]
+        placed = self._place([part.nbytes for part in lent]) if lent and not self._refused else None
+        if placed is None:
+            if not buffers:
+                return 0, len(pickled), [pickled]
+            inline = layout_buffers(pickled, buffers)
+            return BUFFERS, sum(len(part) for part in inline), [*inline]
+        loans, before = placed
+        memory = self._own.view(loans[0].segment)
+        for loan, part in zip(loans, lent, strict=True):
+            before.append(Copy(memory[loan.offset : loan.offset + loan.size], part.cast("B")))
+        self._before += before
+        waiting = iter(loans)
+        table = [
+            (MINE, *next(waiting)) if part.nbytes >= THRESHOLD else (HERE, 0, 0, part.nbytes)
+            for part in parts
+        ]
+        here = [part for part in parts if part.nbytes < THRESHOLD]
+        return LENT, *_payload(table, here)
+
+    def take_before(self) -> list[Part]:
+        """What is to be written before the frame that was just laid out: new segments, copies."""
+        before, self._before = self._before, []
+        return before
+
+    def _place(self, sizes: list[int]) -> tuple[list[Loan], list[Part]] | None:
+        """Lend a segment for buffers of these sizes; None if there is no memory for it."""
+        try:
+            from offloop.shm.segments import space_for
+
+            pool = self._own
+            before: list[Part] = self._closed(pool.trim(monotonic()))
+            segment = pool.obtain(space_for(sizes))
+        except (OSError, AttributeError, ImportError, MemoryError) as error:
+            self._refuse(error)
+            return None
+        if segment.number not in self._known:
+            self._known.add(segment.number)
+            before.append(
+                WithDescriptor(frame(SEGMENT, ref=segment.number, id=segment.size), os.dup(segment.fd))
+            )
+        return pool.lend(segment, sizes), before
+
+    @property
+    def _own(self) -> SegmentPool:
+        if self._pool is None:
+            from offloop.shm.segments import SegmentPool
+
+            self._pool = SegmentPool()
+        return self._pool
+
+    def _closed(self, numbers: Iterable[int]) -> list[Part]:
+        frames: list[Part] = []
+        for number in numbers:
+            self._known.discard(number)
+            frames.append(frame(UNSEGMENT, ref=number))
+        return frames
+
+    def _refuse(self, error: BaseException) -> None:
+        """Say once that large payloads will be slow from now on."""
+        import warnings
+
+        self._refused = True
+        warnings.warn(
+            f"no shared memory for large arguments and results ({error}); they go by the socket, slowly",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `settle` has something to say."""
+        return self._nudged or bool(self._ended)
+
+    def receive_descriptors(self, rights: bytes) -> None:
+        """Take in descriptors that came along; the frames that they belong to follow in this order."""
+        for at in range(0, len(rights) - 3, 4):
+            self.descriptors.append(int.from_bytes(rights[at : at + 4], sys.byteorder))
+
+    @property
+    def bytes_held(self) -> int:
+        """The size of this side's segments together."""
+        return self._pool.bytes_held if self._pool is not None else 0
+
+    def settle(self, *, nudge: bool = False) -> list[Part]:
+        """What to tell the peer: loans that have ended, segments closed since.
+
+        Args:
+            nudge: say something at any rate, so that the peer looks at its segments too.
+        """
+        self._nudged = False
+        told: list[Part] = []
+        if self._ended or nudge:
+            numbers = [self._ended.popleft() for _ in range(len(self._ended))]
+            told.append(frame(LOANS, pack_numbers(numbers)))
+        if self._pool is not None:
+            told += self._closed(self._pool.trim(monotonic()))
+        return told
+
+    # -- in ---------------------------------------------------------------------
+
+    def note(self, record: Record) -> bool:
+        """Take in a record about segments; False if it is not about them."""
+        kind, _, ref, id, _, _, payload = record
+        if kind == SEGMENT:
+            if not self.descriptors:
+                raise ProtocolError("a segment without its descriptor")
+            self._theirs.add(ref, self.descriptors.popleft(), id)
+        elif kind == UNSEGMENT:
+            self._theirs.drop(ref)
+        elif kind == LOANS:
+            self._nudged = True
+            for number in unpack_numbers(payload):
+                self._own.returned(number)
+        else:
+            return False
+        return True
+
+    @property
+    def _theirs(self) -> Imports:
+        if self._imports is None:
+            from offloop.shm.segments import Imports
+
+            self._imports = Imports(self._loan_ended)
+        return self._imports
+
+    def _loan_ended(self, number: int) -> None:
+        self._ended.append(number)
+        self._wake()
+
+    def open(self, payload: bytes | memoryview) -> tuple[memoryview, list[memoryview]]:
+        """The pickle and the buffers of a payload that came by segment."""
+        view = memoryview(payload)
+        table, position = unpack_table(view)
+        parts: list[memoryview] = []
+        for where, segment, offset, size in table:
+            if where == HERE:
+                parts.append(view[position : position + size])
+                position += size
+            elif where == MINE:
+                parts.append(self._theirs.borrow(segment, offset, size))
+            else:
+                parts.append(self._own.take_back(segment, offset, size))
+        return parts[0], parts[1:]
+
+    # -- giving a loan back as a result -------------------------------------------
+
+    def hand_over(
+        self, pickled: bytes, buffers: list[memoryview]
+    ) -> Callable[[], tuple[int, int, list[Part]]] | None:
+        """Prepare a payload whose buffers lie in segments of the peer's.
+
+        Args:
+            pickled: the pickle.
+            buffers: its out-of-band buffers; emptied, where they are taken over.
+
+        Returns:
+            None unless all of them lie there.  Else a function like `lay_out`, to
+            be called when the caller has let go of every object that it knows of:
+            a loan that has thereby ended goes back as it is, and what somebody
+            else still sees is copied.
+        """
+        imports = self._imports
+        if imports is None or not buffers or len(pickled) >= THRESHOLD:
+            return None
+        found = [(imports.find(buffer), buffer.nbytes) for buffer in buffers]
+        placed = [(where[0], where[1], size) for where, size in found if where is not None]
+        if len(placed) < len(buffers) or len({id(loan) for loan, _, _ in placed}) < len(placed):
+            return None
+        for loan, _, _ in placed:
+            loan.begin_hand_over()
+        buffers.clear()
+
+        def finish() -> tuple[int, int, list[Part]]:
+            over = [loan for loan, _, _ in placed if loan.end_hand_over()]
+            if len(over) == len(placed):
+                table = [(YOURS, b.loan.segment, b.loan.offset + offset, size) for b, offset, size in placed]
+                return LENT, *_payload([(HERE, 0, 0, len(pickled)), *table], [pickled])
+            laid_out = self.lay_out(pickled, [b.memory(offset, size) for b, offset, size in placed])
+            for borrowed in over:
+                self._loan_ended(borrowed.loan.segment)
+            return laid_out
+
+        return finish
+
+    def close(self) -> None:
+        """The peer is gone: let go of everything that nothing lies on."""
+        while self.descriptors:
+            os.close(self.descriptors.popleft())
+        if self._imports is not None:
+            self._imports.close()
+        if self._pool is not None:
+            self._pool.close()
+
+
+def _payload(
+    table: list[tuple[int, int, int, int]], here: Sequence[bytes | memoryview]
+) -> tuple[int, list[Part]]:
+    """A payload of a table and the parts that lie behind it: its size and its pieces."""
+    head = _COUNT.pack(len(table)) + b"".join(_PART.pack(*entry) for entry in table)
+    return len(head) + sum(len(part) for part in here), [head, *here]
+
+
+def unpack_table(view: memoryview) -> tuple[list[tuple[int, int, int, int]], int]:
+    """Where each part lies, and where the table ends.
+
+    Raises:
+        ProtocolError: it is cut short, or has no parts.
+    """
+    if len(view) < _COUNT.size:
+        raise ProtocolError("a payload of segments without a table")
+    (count,) = _COUNT.unpack_from(view)
+    end = _COUNT.size + count * _PART.size
+    if count < 1 or end > len(view):
+        raise ProtocolError("a payload of segments with a bad table")
+    return [_PART.unpack_from(view, _COUNT.size + at * _PART.size) for at in range(count)], end

@@ -1,0 +1,60 @@
+"""The parent's share in the segments that it and one worker lend each other: who is told what, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from offloop.child.exchange import Exchange, Part
+
+#: Seconds after large payloads were last sent or received when segments in disuse are closed, here and there.
+TIDY_AFTER = 11.0
+
+
+class Lending:
+    """An `Exchange` whose news goes out by itself, through the event loop.
+
+    Args:
+        loop: the event loop.
+        write: writes parts to the worker's data socket.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, write: Callable[[Sequence[Part]], None]) -> None:
+        self.exchange = Exchange(self._loans_ended)
+        self._loop = loop
+        self._write = write
+        self._settling = self._closed = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def used(self) -> None:
+        """A large payload was sent or received."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(TIDY_AFTER, self._tidy)
+
+    def _loans_ended(self) -> None:
+        """On any thread: the last object on memory of the worker's has died."""
+        if self._settling or self._closed:
+            return
+        self._settling = True
+        try:
+            self._loop.call_soon_threadsafe(self._settle)
+        except RuntimeError:
+            pass  # the loop was closed: the worker is gone, or soon will be
+
+    def _settle(self) -> None:
+        self._settling = False
+        if not self._closed:
+            self._write(self.exchange.settle())
+
+    def _tidy(self) -> None:
+        self._timer = None
+        self._write(self.exchange.settle(nudge=True))
+        if self.exchange.bytes_held:
+            self.used()
+
+    def close(self) -> None:
+        """The worker is gone."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self.exchange.close()

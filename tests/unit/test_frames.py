@@ -1,0 +1,218 @@
+"""Frames: what is refused, before anything is allocated for it, and the payloads' own layouts."""
+
+from __future__ import annotations
+
+import mmap
+import tracemalloc
+from struct import pack
+
+import pytest
+from hypothesis import example, given, strategies as st
+
+from offloop.wire.frames import (
+    BUFFERS,
+    CALL,
+    HEADER,
+    HEADER_SIZE,
+    LARGE,
+    MAGIC,
+    RESULT,
+    FrameDecoder,
+    ProtocolError,
+    frame,
+    layout_buffers,
+    pack_numbers,
+    split_buffers,
+    unpack_numbers,
+)
+
+LIMIT = 1 << 20
+NUMBERS = st.integers(0, (1 << 64) - 1)
+
+
+def claim(length: int, magic: int = MAGIC) -> bytes:
+    """The header of a frame that says it has so long a payload."""
+    return HEADER.pack(magic, RESULT, 0, 0, 1, length, 0.0, 0.0)
+
+
+class TestOneFrame:
+    @given(
+        kind=st.integers(0, 255),
+        flags=st.integers(0, 255),
+        ref=st.integers(0, (1 << 32) - 1),
+        id=NUMBERS,
+        start=st.floats(allow_nan=False),
+        end=st.floats(allow_nan=False),
+        payload=st.binary(max_size=100),
+    )
+    def test_every_field_comes_out_as_it_went_in(
+        self, kind: int, flags: int, ref: int, id: int, start: float, end: float, payload: bytes
+    ) -> None:
+        data = frame(kind, payload, id=id, ref=ref, flags=flags, start=start, end=end)
+        assert FrameDecoder(LIMIT).feed(data) == [(kind, flags, ref, id, start, end, payload)]
+
+    @pytest.mark.parametrize("size", [0, 1, LARGE - 1, LARGE, LARGE + 1, LIMIT])
+    def test_any_part_of_it_yields_nothing_and_says_that_more_must_come(self, size: int) -> None:
+        data = frame(CALL, bytes(size))
+        for cut in {1, HEADER_SIZE - 1, HEADER_SIZE, HEADER_SIZE + size // 2, len(data) - 1}:
+            if cut < len(data):
+                decoder = FrameDecoder(LIMIT)
+                assert decoder.feed(data[:cut]) == []
+                assert decoder.mid_frame
+                (record,) = decoder.feed(data[cut:])
+                assert record[6] == bytes(size)
+                assert not decoder.mid_frame
+
+    def test_nothing_fed_is_nothing_got(self) -> None:
+        decoder = FrameDecoder(LIMIT)
+        assert decoder.feed(b"") == []
+        assert not decoder.mid_frame
+        assert decoder.wanted is None
+
+
+class TestGarbage:
+    @pytest.mark.parametrize("garbage", [bytes(HEADER_SIZE), b"\xff" * 100, b"Traceback (most recent call last):\n"])
+    def test_what_is_no_frame_is_refused(self, garbage: bytes) -> None:
+        data = garbage.ljust(HEADER_SIZE, b"?")
+        with pytest.raises(ProtocolError):
+            FrameDecoder(LIMIT).feed(data)
+
+    @given(st.binary(min_size=HEADER_SIZE, max_size=200))
+    @example(claim(LIMIT + 1))
+    @example(claim((1 << 64) - 1))
+    def test_noise_is_refused_or_framed_but_breaks_nothing_else(self, noise: bytes) -> None:
+        try:
+            records = FrameDecoder(LIMIT).feed(noise)
+        except ProtocolError:
+            return
+        assert noise.startswith(MAGIC.to_bytes(2, "little"))
+        assert sum(HEADER_SIZE + len(record[6]) for record in records) <= len(noise)
+
+    def test_garbage_behind_a_good_frame_is_noticed(self) -> None:
+        decoder = FrameDecoder(LIMIT)
+        with pytest.raises(ProtocolError):
+            decoder.feed(frame(RESULT, b"good") + b"print output of some library, longer than a header")
+
+    def test_garbage_behind_a_large_frame_is_noticed(self) -> None:
+        decoder = FrameDecoder(LIMIT)
+        data = frame(RESULT, bytes(LARGE))
+        decoder.feed(data[:HEADER_SIZE])
+        with pytest.raises(ProtocolError):
+            decoder.feed(data[HEADER_SIZE:] + b"x" * HEADER_SIZE)
+
+    @pytest.mark.parametrize("length", [LIMIT + 1, 1 << 40, (1 << 64) - 1])
+    def test_a_length_above_the_limit_is_refused_before_anything_is_allocated(
+        self, length: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mmap, "mmap", lambda *_: pytest.fail("memory was mapped"))
+        data = claim(length)
+        decoder = FrameDecoder(LIMIT)
+        tracemalloc.start()
+        try:
+            with pytest.raises(ProtocolError, match=str(length)):
+                decoder.feed(data)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 100_000
+
+    def test_the_longest_payload_allowed_is_accepted(self) -> None:
+        decoder = FrameDecoder(LIMIT)
+        assert decoder.feed(claim(LIMIT)) == []
+        assert decoder.wanted is not None
+        assert len(decoder.wanted) == LIMIT
+
+
+class TestLargePayloads:
+    def test_they_are_received_where_they_stay(self) -> None:
+        decoder = FrameDecoder(LIMIT)
+        assert decoder.feed(claim(LARGE)) == []
+        target = decoder.wanted
+        assert target is not None
+        target[:] = b"x" * LARGE
+        (record,) = decoder.filled(LARGE)
+        payload = record[6]
+        assert payload == b"x" * LARGE
+        assert isinstance(payload, memoryview)
+        target[0] = ord("y")
+        assert payload[0] == ord("y"), "the same memory"
+        assert decoder.wanted is None
+
+    def test_the_next_payload_gets_other_memory(self) -> None:
+        decoder = FrameDecoder(LIMIT)
+        payloads = []
+        for letter in (b"a", b"b"):
+            data = frame(RESULT, letter * LARGE)
+            decoder.feed(data[:HEADER_SIZE])
+            payloads += [record[6] for record in decoder.feed(data[HEADER_SIZE:])]
+        assert [bytes(payload[:1]) for payload in payloads] == [b"a", b"b"]
+
+
+class TestNumbers:
+    @given(st.lists(NUMBERS))
+    def test_they_come_out_as_they_went_in(self, numbers: list[int]) -> None:
+        assert unpack_numbers(pack_numbers(numbers)) == numbers
+        assert unpack_numbers(memoryview(pack_numbers(numbers))) == numbers
+
+    @given(st.binary(min_size=1, max_size=50).filter(lambda data: len(data) % 8))
+    def test_a_payload_cut_short_is_refused(self, data: bytes) -> None:
+        with pytest.raises(ProtocolError):
+            unpack_numbers(data)
+
+
+class TestBuffers:
+    @given(st.binary(max_size=50), st.lists(st.binary(max_size=50), max_size=5))
+    def test_they_come_out_as_they_went_in(self, pickled: bytes, buffers: list[bytes]) -> None:
+        payload = b"".join(layout_buffers(pickled, [memoryview(buffer) for buffer in buffers]))
+        (record,) = FrameDecoder(LIMIT).feed(frame(RESULT, payload, flags=BUFFERS))
+        found, parts = split_buffers(record[6])
+        assert found == pickled
+        assert [bytes(part) for part in parts] == buffers
+
+    def test_they_are_laid_out_and_split_without_copying(self) -> None:
+        buffer = bytearray(b"buffer")
+        payload = bytearray().join(layout_buffers(b"pickle", [memoryview(buffer)]))
+        assert layout_buffers(b"pickle", [memoryview(buffer)])[2].obj is buffer  # type: ignore[union-attr]
+        pickled, (part,) = split_buffers(memoryview(payload))
+        payload[-1:] = b"R"
+        assert part == b"buffeR"
+        assert pickled.obj is payload
+
+    def test_each_single_lie_about_a_length_is_refused(self) -> None:
+        payload = b"".join(layout_buffers(b"pickle", [memoryview(b"one"), memoryview(b"")]))
+        split_buffers(payload)
+        for lie in (1, -1, 1 << 32, (1 << 63)):
+            for field in range(3):
+                bad = bytearray(payload)
+                at = 4 + 8 * field
+                size = int.from_bytes(bad[at : at + 8], "little") + lie
+                if size < 0:
+                    continue
+                bad[at : at + 8] = size.to_bytes(8, "little")
+                with pytest.raises(ProtocolError):
+                    split_buffers(bytes(bad))
+
+    @pytest.mark.parametrize(
+        "payload",
+        [b"", b"\1\0\0", pack("<I", 0), pack("<I", 1), pack("<I", 0xFFFFFFFF) + bytes(64), pack("<IQ", 1, 1)],
+        ids=["empty", "no count", "no pickle", "no length", "huge count", "cut short"],
+    )
+    def test_bad_counts_are_refused(self, payload: bytes) -> None:
+        with pytest.raises(ProtocolError):
+            split_buffers(payload)
+
+    @given(st.binary(max_size=80))
+    def test_noise_is_refused_or_split_within_its_bounds(self, noise: bytes) -> None:
+        try:
+            pickled, buffers = split_buffers(noise)
+        except ProtocolError:
+            return
+        count = 1 + len(buffers)
+        assert len(pickled) + sum(map(len, buffers)) == len(noise) - 4 - 8 * count
+
+    @pytest.mark.parametrize("cut", range(30))
+    def test_what_is_cut_short_is_refused(self, cut: int) -> None:
+        payload = b"".join(layout_buffers(b"pickle", [memoryview(b"buffer")]))
+        assert cut < len(payload)
+        with pytest.raises(ProtocolError):
+            split_buffers(payload[:cut])

@@ -1,0 +1,87 @@
+"""How much a worker may hold in advance, and what is taken back from it."""
+
+from __future__ import annotations
+
+import pytest
+from fakeworld import Item
+
+from offloop.scheduling.estimate import Kind
+from offloop.scheduling.prefetch import (
+    LONG,
+    MAX_HAND,
+    PATIENCE,
+    STALLED,
+    TARGET,
+    choose_recalls,
+    has_room,
+)
+from offloop.scheduling.state import READY, WorkerState
+
+
+def make_worker(tasks: int = 0, seconds: float = 0.0, *, progress: float = 0.0) -> WorkerState[Item]:
+    """A worker that holds so many tasks of so many seconds each."""
+    worker: WorkerState[Item] = WorkerState(1)
+    worker.phase = READY
+    worker.progress = progress
+    for id in range(1, tasks + 1):
+        worker.hand[id] = Item(id, Kind(), cost=seconds)
+        worker.load += seconds
+    return worker
+
+
+class TestRoom:
+    @pytest.mark.parametrize("slots", [1, 4])
+    def test_what_could_run_at_once_always_has_room(self, slots: int) -> None:
+        worker = make_worker(slots - 1, 1e9)
+        assert has_room(worker, slots, now=1e9)
+
+    def test_short_tasks_are_sent_up_to_the_target(self) -> None:
+        assert has_room(make_worker(9, TARGET / 10), 1, 0.0)
+        assert not has_room(make_worker(10, TARGET / 10 * 1.001), 1, 0.0)
+
+    def test_one_task_waits_behind_a_middling_one_and_none_behind_a_long_one(self) -> None:
+        assert has_room(make_worker(1, LONG * 0.9), 1, 0.0)
+        assert not has_room(make_worker(2, LONG * 0.4), 1, 0.0)
+        assert not has_room(make_worker(1, LONG), 1, 0.0)
+
+    def test_a_hand_is_bounded_however_short_its_tasks(self) -> None:
+        assert has_room(make_worker(MAX_HAND - 1), 1, 0.0)
+        assert not has_room(make_worker(MAX_HAND), 1, 0.0)
+
+    def test_a_worker_that_does_not_get_on_is_given_no_more(self) -> None:
+        worker = make_worker(1, 1e-6, progress=100.0)
+        assert has_room(worker, 1, 100.0 + STALLED * 0.9)
+        assert not has_room(worker, 1, 100.0 + STALLED * 1.1)
+
+
+class TestRecalls:
+    def test_nothing_within_its_patience(self) -> None:
+        assert choose_recalls([make_worker(5)], 1, helpers=1, now=PATIENCE * 0.9) == []
+
+    def test_nothing_while_nobody_could_help_and_it_may_still_get_on(self) -> None:
+        assert choose_recalls([make_worker(5)], 1, helpers=0, now=STALLED * 0.9) == []
+
+    def test_the_second_half_for_an_idle_helper(self) -> None:
+        worker = make_worker(6)
+        ((found, items),) = choose_recalls([worker], 1, helpers=1, now=PATIENCE * 1.1)
+        assert found is worker
+        assert [item.id for item in items] == [4, 5, 6]
+        assert worker.recalled == {4, 5, 6}
+
+    def test_all_but_what_runs_once_it_is_stuck(self) -> None:
+        ((_, items),) = choose_recalls([make_worker(6)], 2, helpers=0, now=STALLED * 1.1)
+        assert [item.id for item in items] == [3, 4, 5, 6]
+
+    def test_what_was_recalled_is_not_recalled_again(self) -> None:
+        worker = make_worker(6)
+        choose_recalls([worker], 1, helpers=1, now=PATIENCE * 1.1)
+        ((_, items),) = choose_recalls([worker], 1, helpers=1, now=STALLED * 1.1)
+        assert [item.id for item in items] == [2, 3]
+        assert choose_recalls([worker], 1, helpers=1, now=1.0) == []
+
+    def test_what_must_run_there_stays(self) -> None:
+        worker = make_worker(4)
+        worker.hand[2].pin = 1
+        worker.hand[3].key = "a"
+        ((_, items),) = choose_recalls([worker], 1, helpers=1, now=1.0)
+        assert [item.id for item in items] == [4]

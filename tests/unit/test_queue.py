@@ -1,0 +1,90 @@
+"""The queue of waiting tasks, against a sorted list, and its size."""
+
+from __future__ import annotations
+
+from fakeworld import Item
+from hypothesis import given, strategies as st
+
+from offloop.scheduling.estimate import Kind
+from offloop.scheduling.queue import SWEEP, TaskQueue
+
+KIND = Kind()
+
+#: Add in order, put back in front, take the next, discard the n-th that waits.
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["push", "push_front"]), st.integers(-2, 2)),
+        st.tuples(st.just("pop"), st.just(0)),
+        st.tuples(st.just("discard"), st.integers(0, 50)),
+    ),
+    max_size=60,
+)
+
+
+def make_item(id: int, priority: int = 0) -> Item:
+    return Item(id, KIND, priority=priority)
+
+
+@given(STEPS)
+def test_it_does_what_a_list_kept_in_order_does(steps: list[tuple[str, int]]) -> None:
+    queue: TaskQueue[Item] = TaskQueue()
+    model: list[Item] = []
+    for number, (what, argument) in enumerate(steps):
+        if what == "push":
+            item = make_item(number, argument)
+            queue.push(item)
+            at = sum(other.priority >= argument for other in model)
+            model.insert(at, item)
+        elif what == "push_front":
+            item = make_item(number, argument)
+            queue.push_front(item)
+            at = sum(other.priority > argument for other in model)
+            model.insert(at, item)
+        elif what == "pop":
+            assert queue.pop() is (model.pop(0) if model else None)
+        elif model:
+            item = model.pop(argument % len(model))
+            queue.discard(item)
+            assert item.queue is None
+        assert len(queue) == len(model)
+        assert list(queue) == model
+        assert all(item.queue is queue for item in model)
+
+
+def test_an_item_may_move_to_another_queue_and_back() -> None:
+    one, other = TaskQueue[Item](), TaskQueue[Item]()
+    item = make_item(1)
+    one.push(item)
+    assert one.pop() is item
+    other.push(item)
+    assert (len(one), len(other)) == (0, 1)
+    assert other.pop() is item
+    one.push_front(item)
+    assert list(one) == [item]
+
+
+def test_discarded_items_are_swept_out() -> None:
+    queue: TaskQueue[Item] = TaskQueue()
+    items = [make_item(id, id % 3) for id in range(10 * SWEEP)]
+    for item in items:
+        queue.push(item)
+    kept = items[::10]
+    for item in items:
+        if item.id % 10:
+            queue.discard(item)
+    held = sum(len(lane) for lane in queue._lanes.values())
+    assert held <= len(kept) + max(SWEEP, len(kept)) + 1
+    assert sorted(item.id for item in queue) == [item.id for item in kept]
+
+
+def test_a_priority_that_is_used_up_leaves_nothing() -> None:
+    queue: TaskQueue[Item] = TaskQueue()
+    for id in range(1000):
+        queue.push(make_item(id, priority=id))
+        queue.push(make_item(-id, priority=-id))
+    while queue.pop() is not None:
+        pass
+    assert list(queue._lanes) == queue._order == [0]
+    last = make_item(1)
+    queue.push(last)
+    assert queue.pop() is last
