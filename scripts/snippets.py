@@ -66,7 +66,7 @@ def pages() -> list[Path]:
 def blocks(text: str) -> Iterator[Block]:
     """The fenced blocks of a page, each ``python`` block with the output that is promised for it."""
     found = list(_BLOCK.finditer(text))
-    for block, following in zip(found, [*found[1:], None], strict=True):
+    for block, following in zip(found, [*found[1:], None], strict=False):
         output = None
         if following is not None and following["language"] == "text":
             between = text[block.end() : following.start()]
@@ -137,7 +137,8 @@ def _shell(command: str, folder: Path) -> str:
 def _environment() -> dict[str, str]:
     """The variables under which a snippet finds this checkout, and what this interpreter finds."""
     path = os.pathsep.join([str(ROOT / "src"), *filter(None, sys.path)])
-    return {**os.environ, "PYTHONPATH": path, "PYTHON": sys.executable}
+    # Unbuffered, as on a terminal: else what workers print overtakes the program.
+    return {**os.environ, "PYTHONPATH": path, "PYTHON": sys.executable, "PYTHONUNBUFFERED": "1"}
 
 
 def _compare(wanted: str, got: str, what: str) -> Iterator[str]:

@@ -27,10 +27,11 @@ OURS = frozenset(
 
 #: Standard-library modules that cost milliseconds, or pull in others that do.
 HEAVY = frozenset(
-    "argparse ast asyncio concurrent contextlib ctypes dataclasses decimal difflib dis email enum fractions "
-    "hashlib heapq http importlib.metadata importlib.resources inspect json linecache logging multiprocessing "
-    "pathlib pickle pickletools random re selectors shutil signal socket ssl statistics string subprocess "
-    "tempfile textwrap threading tokenize traceback typing unittest urllib uuid weakref xml zipfile".split()
+    "argparse ast asyncio concurrent contextlib ctypes dataclasses decimal difflib dis email enum "
+    "fractions hashlib heapq http importlib.metadata importlib.resources inspect json linecache "
+    "logging multiprocessing pathlib pickle pickletools random re selectors shutil signal socket ssl "
+    "statistics string subprocess tempfile textwrap threading tokenize traceback typing unittest "
+    "urllib uuid weakref xml zipfile".split()
 )
 
 RUNS = 7

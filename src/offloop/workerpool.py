@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
-import offloop.contexts.process  # noqa: F401 - the default: else the first pool would wait for its import
 from offloop.contexts import resolve_factory
 from offloop.cpus import usable_cpus
 from offloop.dispatcher import OPEN, Dispatcher
@@ -18,6 +18,9 @@ from offloop.policy import Policy
 from offloop.scheduling.state import Limits
 from offloop.task import CallableTask, Task
 from offloop.worker import Worker, WorkerFactory
+
+# The default context: else its import would be part of the first pool's start.
+import_module("offloop.contexts.process")
 
 
 class WorkerPool(Worker):

@@ -322,12 +322,16 @@ def test_a_signal_gets_a_task_out_of_a_blocking_call_and_not_the_next_one() -> N
     turns = Turns()
     main = threading.get_ident()
     reading, writing = os.pipe()
-    blocked = threading.Event()
+    blocked, over = threading.Event(), threading.Event()
 
     def cancel() -> None:
         blocked.wait()
         assert turns.request_cancel(1)
-        signal.pthread_kill(main, signal.SIGUSR1)
+        while not over.is_set():
+            # More than once: a signal that comes right before the system call
+            # begins to block is noticed only when that returns.
+            signal.pthread_kill(main, signal.SIGUSR1)
+            over.wait(0.01)
 
     thread = threading.Thread(target=cancel)
     with handled(turns):
@@ -337,6 +341,7 @@ def test_a_signal_gets_a_task_out_of_a_blocking_call_and_not_the_next_one() -> N
         with pytest.raises(TaskCancelled):
             blocked.set()
             os.read(reading, 1)
+        over.set()
         thread.join()
         turns.begin()
         turns.interruptible = turns.place

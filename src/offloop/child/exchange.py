@@ -64,7 +64,7 @@ class Copy:
 
 
 class WithDescriptor:
-    """A frame that a descriptor travels with."""
+    """A frame that a descriptor, which it owns, travels with."""
 
     __slots__ = ("data", "fd")
 
@@ -72,14 +72,16 @@ class WithDescriptor:
         self.data = data
         self.fd = fd
 
+    def close(self) -> None:
+        """Close the descriptor: it was sent, or never will be."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
+
 
 Part = bytes | memoryview | Copy | WithDescriptor
-
-
-def stays_in_band(buffer: Any) -> bool:
-    """Whether a buffer is too small to leave the pickle."""
-    size: int = buffer.raw().nbytes
-    return size < THRESHOLD
 
 
 class _Shared:
@@ -116,9 +118,7 @@ class Exchange:
         self._wake = wake
         self._pool: SegmentPool | None = None
         self._imports: Imports | None = None
-        self._known: set[int] = set()  # own segments that the peer has
-        self._ended: deque[int] = deque()  # loans of the peer's that have ended
-        self._refused = False
+        self._ended: deque[int] = deque()  # loans of the peer's that have ended: segment * 2 + spent
         self._before: list[Part] = []
         self._nudged = False  # the peer gave something back: perhaps there is something to close
         self.descriptors: deque[int] = deque()  # received, not asked for yet
@@ -134,17 +134,12 @@ class Exchange:
         """
         parts = [memoryview(pickled), *buffers]
         lent = [part for part in parts if part.nbytes >= THRESHOLD]
-        placed = self._place([part.nbytes for part in lent]) if lent and not self._refused else None
-        if placed is None:
+        loans = self._place(lent) if lent else None
+        if loans is None:
             if not buffers:
                 return 0, len(pickled), [pickled]
             inline = layout_buffers(pickled, buffers)
             return BUFFERS, sum(len(part) for part in inline), [*inline]
-        loans, before = placed
-        memory = self._own.view(loans[0].segment)
-        for loan, part in zip(loans, lent, strict=True):
-            before.append(Copy(memory[loan.offset : loan.offset + loan.size], part.cast("B")))
-        self._before += before
         waiting = iter(loans)
         table = [
             (MINE, *next(waiting)) if part.nbytes >= THRESHOLD else (HERE, 0, 0, part.nbytes)
@@ -158,23 +153,29 @@ class Exchange:
         before, self._before = self._before, []
         return before
 
-    def _place(self, sizes: list[int]) -> tuple[list[Loan], list[Part]] | None:
-        """Lend a segment for buffers of these sizes; None if there is no memory for it."""
+    def _place(self, lent: Sequence[memoryview]) -> list[Loan] | None:
+        """Have these buffers copied into a segment; None if there is no memory for it."""
+        sizes = [part.nbytes for part in lent]
         try:
             from offloop.shm.segments import space_for
 
             pool = self._own
-            before: list[Part] = self._closed(pool.trim(monotonic()))
+            self._before += self._closed(pool.trim(monotonic()))
             segment = pool.obtain(space_for(sizes))
         except (OSError, AttributeError, ImportError, MemoryError) as error:
-            self._refuse(error)
+            _warn_of_refusal(error)
             return None
-        if segment.number not in self._known:
-            self._known.add(segment.number)
-            before.append(
-                WithDescriptor(frame(SEGMENT, ref=segment.number, id=segment.size), os.dup(segment.fd))
+        loans = pool.lend(segment, sizes)
+        fd = segment.take_descriptor()
+        if fd is not None:  # the peer has not seen this segment yet
+            inode = pack_numbers([os.fstat(fd).st_ino])
+            self._before.append(
+                WithDescriptor(frame(SEGMENT, inode, ref=segment.number, id=segment.size), fd)
             )
-        return pool.lend(segment, sizes), before
+        for loan, part in zip(loans, lent, strict=True):
+            target = segment.view[loan.offset : loan.offset + loan.size]
+            self._before.append(Copy(target, part.cast("B")))
+        return loans
 
     @property
     def _own(self) -> SegmentPool:
@@ -185,22 +186,7 @@ class Exchange:
         return self._pool
 
     def _closed(self, numbers: Iterable[int]) -> list[Part]:
-        frames: list[Part] = []
-        for number in numbers:
-            self._known.discard(number)
-            frames.append(frame(UNSEGMENT, ref=number))
-        return frames
-
-    def _refuse(self, error: BaseException) -> None:
-        """Say once that large payloads will be slow from now on."""
-        import warnings
-
-        self._refused = True
-        warnings.warn(
-            f"no shared memory for large arguments and results ({error}); they go by the socket, slowly",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        return [frame(UNSEGMENT, ref=number) for number in numbers]
 
     @property
     def has_news(self) -> bool:
@@ -235,21 +221,36 @@ class Exchange:
     # -- in ---------------------------------------------------------------------
 
     def note(self, record: Record) -> bool:
-        """Take in a record about segments; False if it is not about them."""
-        kind, _, ref, id, _, _, payload = record
+        """Take in a record about segments, or a task that will not be loaded.
+
+        Returns:
+            Whether it was one of these.
+        """
+        kind, flags, ref, id, _, _, payload = record
         if kind == SEGMENT:
-            if not self.descriptors:
-                raise ProtocolError("a segment without its descriptor")
-            self._theirs.add(ref, self.descriptors.popleft(), id)
+            self._theirs.add(ref, self._claim(payload), id)
         elif kind == UNSEGMENT:
             self._theirs.drop(ref)
         elif kind == LOANS:
             self._nudged = True
             for number in unpack_numbers(payload):
-                self._own.returned(number)
+                self._own.returned(number >> 1, bool(number & 1))
+        elif flags & LENT:
+            self._decline(unpack_table(memoryview(payload))[0])
         else:
             return False
         return True
+
+    def _claim(self, payload: bytes | memoryview) -> int | None:
+        """The descriptor of the segment that a frame is about; None if it did not come.
+
+        The kernel drops descriptors that a process has no room for, and says
+        nothing of which: so each is known by its inode.
+        """
+        (inode,) = unpack_numbers(payload)
+        if self.descriptors and os.fstat(self.descriptors[0]).st_ino == inode:
+            return self.descriptors.popleft()
+        return None
 
     @property
     def _theirs(self) -> Imports:
@@ -259,24 +260,41 @@ class Exchange:
             self._imports = Imports(self._loan_ended)
         return self._imports
 
-    def _loan_ended(self, number: int) -> None:
-        self._ended.append(number)
+    def _loan_ended(self, number: int, spent: bool) -> None:
+        self._ended.append(number << 1 | spent)
         self._wake()
 
     def open(self, payload: bytes | memoryview) -> tuple[memoryview, list[memoryview]]:
-        """The pickle and the buffers of a payload that came by segment."""
+        """The pickle and the buffers of a payload that came by segment.
+
+        Raises:
+            OSError: the segment could not be mapped; all its loans have ended.
+        """
         view = memoryview(payload)
         table, position = unpack_table(view)
         parts: list[memoryview] = []
-        for where, segment, offset, size in table:
-            if where == HERE:
-                parts.append(view[position : position + size])
-                position += size
-            elif where == MINE:
-                parts.append(self._theirs.borrow(segment, offset, size))
-            else:
-                parts.append(self._own.take_back(segment, offset, size))
+        try:
+            for where, segment, offset, size in table:
+                if where == HERE:
+                    parts.append(view[position : position + size])
+                    position += size
+                elif where == MINE:
+                    parts.append(self._theirs.borrow(segment, offset, size))
+                else:
+                    parts.append(self._own.take_back(segment, offset, size))
+        except BaseException:
+            self._decline(table[len(parts) :])
+            parts.clear()  # which the traceback holds
+            raise
         return parts[0], parts[1:]
+
+    def _decline(self, table: Iterable[tuple[int, int, int, int]]) -> None:
+        """End loans that were not taken up."""
+        for where, segment, _, _ in table:
+            if where == MINE:
+                self._theirs.decline(segment)
+            elif where == YOURS:
+                self._own.returned(segment)
 
     # -- giving a loan back as a result -------------------------------------------
 
@@ -302,19 +320,24 @@ class Exchange:
         placed = [(where[0], where[1], size) for where, size in found if where is not None]
         if len(placed) < len(buffers) or len({id(loan) for loan, _, _ in placed}) < len(placed):
             return None
+        if any(loan.spent for loan, _, _ in placed):  # a forked process sees it
+            return None
         for loan, _, _ in placed:
             loan.begin_hand_over()
         buffers.clear()
 
         def finish() -> tuple[int, int, list[Part]]:
-            over = [loan for loan, _, _ in placed if loan.end_hand_over()]
-            if len(over) == len(placed):
+            seen = [loan.end_hand_over() for loan, _, _ in placed]
+            if all(view is None for view in seen):
+                for loan, _, _ in placed:
+                    imports.forget(loan)
                 table = [(YOURS, b.loan.segment, b.loan.offset + offset, size) for b, offset, size in placed]
                 return LENT, *_payload([(HERE, 0, 0, len(pickled)), *table], [pickled])
-            laid_out = self.lay_out(pickled, [b.memory(offset, size) for b, offset, size in placed])
-            for borrowed in over:
-                self._loan_ended(borrowed.loan.segment)
-            return laid_out
+            # Each view holds its loan until it was copied.
+            views = [imports.borrow(*b.loan) if v is None else v for v, (b, _, _) in zip(seen, placed, strict=True)]
+            return self.lay_out(
+                pickled, [v[at : at + size] for v, (_, at, size) in zip(views, placed, strict=True)]
+            )
 
         return finish
 
@@ -326,6 +349,24 @@ class Exchange:
             self._imports.close()
         if self._pool is not None:
             self._pool.close()
+
+
+_warned = False
+
+
+def _warn_of_refusal(error: BaseException) -> None:
+    """Say once that large payloads are slow."""
+    global _warned
+    if _warned:
+        return
+    import warnings
+
+    _warned = True
+    warnings.warn(
+        f"no shared memory for large arguments and results ({error}); they go by the socket, slowly",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _payload(

@@ -103,7 +103,9 @@ class Overlap:
         task = self._loop.create_task(self._run(record, awaitable, place, slot, start), context=context)
         turns.awaiting[place] = lambda: self._loop.call_soon_threadsafe(task.cancel)
         if place in turns.cancelled:  # requested before there was anything to cancel
-            task.cancel()
+            # After the task's first step: one cancelled before it would never get
+            # to the part of `_run` that reports.
+            self._loop.call_soon(task.cancel)
 
     async def _run(self, record: Record, awaitable: Any, place: int, slot: int, start: float) -> None:
         """Await one task to its end and report the outcome; nothing escapes, not even `SystemExit`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from offloop.child.exchange import (
@@ -135,7 +134,7 @@ class SocketPort:
         return None
 
     def note(self, record: Record, environment: Any) -> None:
-        """Take in a record that is no task."""
+        """Take in a record that is no task, or a task that is not to be run."""
         kind, _, ref, _, _, _, payload = record
         if kind == DEFINE:
             self._decoder.define(ref, bytes(payload))
@@ -149,14 +148,18 @@ class SocketPort:
     def load(self, record: Record, environment: Any) -> Call:
         """The call that a task's record asks for; raises what loading the user's objects raises."""
         kind, flags, ref, _, _, _, payload = record
-        if kind == CALL:
-            fn = self._decoder.resolve(ref)
+        if kind == CALL or kind == CALL_ARGS:
+            try:
+                fn = self._decoder.resolve(ref)
+            except BaseException:
+                self._exchange.note(record)  # what was lent for the arguments goes back
+                raise
+            if kind == CALL_ARGS:
+                return fn, self._decode(flags, payload), _NO_KEYWORDS
             if not payload:
                 return fn, (), _NO_KEYWORDS
             args, kwargs = self._decode(flags, payload)
             return fn, args, kwargs
-        if kind == CALL_ARGS:
-            return self._decoder.resolve(ref), self._decode(flags, payload), _NO_KEYWORDS
         task = self._decode(flags, payload)
         return task.run, (environment,), _NO_KEYWORDS
 
@@ -286,7 +289,7 @@ class SocketPort:
                 self._set_timeout(None)
                 rights = part.fd.to_bytes(4, sys.byteorder)
                 self._sock.sendmsg([part.data], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, rights)])
-                os.close(part.fd)
+                part.close()
             elif len(part):
                 self._send(memoryview(part))
 

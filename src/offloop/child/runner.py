@@ -39,7 +39,7 @@ class Port(Protocol):
         """Wait for records; an empty list after ``timeout`` seconds, None when the parent is gone."""
 
     def note(self, record: Record, environment: Any) -> None:
-        """Take in a record that is no task."""
+        """Take in a record that is no task, or a task that is not to be run."""
 
     def load(self, record: Record, environment: Any) -> Call:
         """The call that a task's record asks for."""
@@ -205,6 +205,8 @@ class Runner:
                 if monotonic() - sent > FLUSH_AFTER:
                     port.flush()
                     sent = monotonic()
+            else:
+                port.note(record, self.environment)
         return None
 
     def other(self, record: Record) -> None:
@@ -261,12 +263,24 @@ class Runner:
     def report(self, id: int, value: Any, start: float, end: float) -> Callable[[], None] | None:
         """Report a result, or that it can't be pickled; see `Port.result`."""
         try:
-            return self.port.result(id, value, start, end)
+            later = self.port.result(id, value, start, end)
         except TaskCancelled:
             raise
         except BaseException as error:
             self.port.failure(id, unpicklable_result(value, error), start, end)
             return None
+        return later and (lambda: self._report_late(later, id, start, end))
+
+    def _report_late(self, later: Callable[[], None], id: int, start: float, end: float) -> None:
+        """Report a result whose objects were let go of; what goes wrong fails this task alone."""
+        try:
+            later()
+        except ConnectionError:  # the parent is gone
+            raise
+        except Exception as error:
+            problem = SerializationError(f"a result can't be sent: {type(error).__name__}: {safe_text(error)}")
+            problem.__cause__ = error
+            self.port.failure(id, problem, start, end)
 
     def report_failure(self, record: Record, error: BaseException, start: float, loaded: Any) -> None:
         """Report what a task, or loading it, raised."""

@@ -169,7 +169,8 @@ def _prctl() -> Callable[..., object] | None:
     try:
         from _ctypes import call_function, dlopen, dlsym
 
-        address = dlsym(dlopen(None, 0), "prctl")
+        this_process: Any = None  # which the types of this private module leave out
+        address = dlsym(dlopen(this_process, 0), "prctl")
     except (ImportError, OSError):
         return None
     return lambda *arguments: call_function(address, arguments)

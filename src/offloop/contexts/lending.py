@@ -23,13 +23,15 @@ class Lending:
         self.exchange = Exchange(self._loans_ended)
         self._loop = loop
         self._write = write
-        self._settling = self._closed = False
+        self._settling = self._closed = self._used_again = False
         self._timer: asyncio.TimerHandle | None = None
 
     def used(self) -> None:
-        """A large payload was sent or received."""
+        """A large payload was sent or received, or loans have ended."""
         if self._timer is None:
             self._timer = self._loop.call_later(TIDY_AFTER, self._tidy)
+        else:
+            self._used_again = True
 
     def _loans_ended(self) -> None:
         """On any thread: the last object on memory of the worker's has died."""
@@ -45,11 +47,15 @@ class Lending:
         self._settling = False
         if not self._closed:
             self._write(self.exchange.settle())
+            self.used()
 
     def _tidy(self) -> None:
         self._timer = None
         self._write(self.exchange.settle(nudge=True))
-        if self.exchange.bytes_held:
+        # What was used meanwhile was not in disuse long enough, here or there;
+        # and the worker may let go of a loan without being heard to.
+        if self._used_again or self.exchange.bytes_held:
+            self._used_again = False
             self.used()
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from array import array
 from collections import deque
@@ -126,7 +125,7 @@ class Outbox:
         while count:
             head = queue[0]
             if isinstance(head, WithDescriptor):
-                os.close(head.fd)
+                head.close()
                 head = queue[0] = memoryview(head.data)
             assert isinstance(head, memoryview)
             if count < len(head):
@@ -148,4 +147,4 @@ class Outbox:
 def _close_descriptors(parts: Sequence[Part]) -> None:
     for part in parts:
         if isinstance(part, WithDescriptor):
-            os.close(part.fd)
+            part.close()

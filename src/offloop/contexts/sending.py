@@ -63,7 +63,8 @@ class Sender:
                 if type(task) is not CallableTask or not (ref := reference(task.fn)):
                     self._add(RUN, 0, item, task)
                 elif task.kwargs:
-                    self._add(CALL, ref, item, (task.args, task.kwargs))
+                    values = shared(tuple(task.kwargs.values()))
+                    self._add(CALL, ref, item, (shared(task.args), dict(zip(task.kwargs, values, strict=True))))
                 elif task.args:
                     self._add(CALL_ARGS, ref, item, shared(task.args))
                 else:

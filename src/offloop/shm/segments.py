@@ -18,6 +18,13 @@ How the death of the last object is seen: a ctypes array is made on the mapping
 for each loan.  Every memoryview, NumPy array or Arrow buffer made from it keeps
 it alive, and a weak reference to it tells when they are all gone; on whatever
 thread that happens, so what is noted there is noted in a deque.
+
+A process that forks shares its mappings with the child, which must not see
+them reused: a loan that was alive at a fork is *spent*, and its segment is
+closed, not used again, once all its loans have ended.
+
+A program may keep thousands of results, so neither side keeps a descriptor: the
+owner gives its one away with the segment, and mappings do without.
 """
 
 from __future__ import annotations
@@ -27,9 +34,10 @@ import mmap
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
+from sys import version_info
 from time import monotonic
 from typing import Any, NamedTuple
-from weakref import finalize, ref
+from weakref import WeakSet, finalize, ref
 
 #: Buffers lie at multiples of this, in bytes: a cache line, and what NumPy and Arrow like.
 ALIGN = 64
@@ -37,6 +45,8 @@ ALIGN = 64
 KEEP = 1 << 28
 #: Free segments unused for this long, in seconds, are closed.
 IDLE = 10.0
+#: The same on Linux and macOS; `mmap` does not name it.
+_MAP_FIXED = 0x10
 
 
 class Loan(NamedTuple):
@@ -50,7 +60,7 @@ class Loan(NamedTuple):
 class Segment:
     """Memory that this side owns."""
 
-    __slots__ = ("fd", "loans", "map", "number", "size", "used_at", "view")
+    __slots__ = ("_fd", "loans", "map", "number", "size", "spent", "used_at", "view")
 
     def __init__(self, number: int, size: int) -> None:
         import fcntl
@@ -59,23 +69,51 @@ class Segment:
         self.size = size
         self.loans = 0
         self.used_at = 0.0
-        self.fd = os.memfd_create("offloop-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self.spent = False  # to be closed rather than used again
+        self._fd: int | None = fd = os.memfd_create(
+            "offloop-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+        )
         try:
-            os.truncate(self.fd, size)  # pages are claimed as they are written
-            fcntl.fcntl(
-                self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-            )
-            self.map = mmap.mmap(self.fd, size)
+            os.truncate(fd, size)  # pages are claimed as they are written
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+            self.map = _mapped(fd, size)
         except BaseException:
-            os.close(self.fd)
+            os.close(fd)
             raise
         self.view = memoryview(self.map)
 
+    def take_descriptor(self) -> int | None:
+        """The descriptor, the first time: it is the caller's to close.  None from then on."""
+        fd, self._fd = self._fd, None
+        return fd
+
     def close(self) -> None:
         """Give the memory back; where objects of this side lie on it, when they die."""
-        os.close(self.fd)
+        fd = self.take_descriptor()
+        if fd is not None:
+            os.close(fd)
         self.view.release()
         _unmap(self.map)
+
+
+def _mapped(fd: int, size: int) -> mmap.mmap:
+    """A mapping that keeps no descriptor; `mmap.mmap` keeps a duplicate unless told otherwise."""
+    if version_info >= (3, 13):
+        return mmap.mmap(fd, size, trackfd=False)
+    mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # What was reserved there is replaced, and unmapped in its place.
+    address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = (
+        *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
+        *(ctypes.c_int, ctypes.c_int, ctypes.c_long),
+    )
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    if libc.mmap(address, size, protection, mmap.MAP_SHARED | _MAP_FIXED, fd, 0) != address:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return mapped
 
 
 def _unmap(mapped: mmap.mmap) -> None:
@@ -96,8 +134,9 @@ class SegmentPool:
         self._keep = keep
         self._segments: dict[int, Segment] = {}
         self._free: dict[int, Segment] = {}  # the longest unused first
-        self._ended: deque[int] = deque()
+        self._ended: deque[tuple[int, bool]] = deque()
         self._numbers = 0
+        _forkable.add(self)
 
     @property
     def bytes_held(self) -> int:
@@ -115,7 +154,8 @@ class SegmentPool:
             OSError: there is no memory for it, or it is forbidden.
         """
         self._collect()
-        fitting = [s for s in self._free.values() if size <= s.size <= max(4 * size, 1 << 20)]
+        most = max(4 * size, 1 << 20)
+        fitting = [s for s in self._free.values() if size <= s.size <= most and not s.spent]
         if fitting:
             segment = min(fitting, key=lambda s: s.size)
             del self._free[segment.number]
@@ -135,9 +175,19 @@ class SegmentPool:
         segment.loans += len(loans)
         return loans
 
-    def returned(self, number: int) -> None:
-        """One loan of this segment has ended.  May be called on any thread."""
-        self._ended.append(number)
+    def returned(self, number: int, spent: bool = False) -> None:
+        """One loan of this segment has ended.  May be called on any thread.
+
+        Args:
+            number: the segment's.
+            spent: do not use the segment again.
+        """
+        self._ended.append((number, spent))
+
+    def before_fork(self) -> None:
+        """What objects of this side lie on will be the forked process's too."""
+        for number, segment in list(self._segments.items()):
+            segment.spent |= number not in self._free
 
     def take_back(self, number: int, offset: int, size: int) -> memoryview:
         """This side's own view of a loan that was handed over to it; it ends when the last object on it dies."""
@@ -147,22 +197,24 @@ class SegmentPool:
 
     def _collect(self) -> None:
         while self._ended:
-            segment = self._segments.get(self._ended.popleft())
+            number, spent = self._ended.popleft()
+            segment = self._segments.get(number)
             if segment is None:
                 continue
+            segment.spent |= spent
             segment.loans -= 1
             if not segment.loans:
                 segment.used_at = monotonic()
                 self._free[segment.number] = segment
 
     def trim(self, now: float) -> list[int]:
-        """Close free segments that are too many, or unused for long; returns their numbers."""
+        """Close free segments that are too many, spent, or unused for long; returns their numbers."""
         self._collect()
         closed: list[int] = []
         total = sum(segment.size for segment in self._free.values())
         for number, segment in list(self._free.items()):
-            if total <= self._keep and now - segment.used_at < IDLE:
-                break
+            if total <= self._keep and now - segment.used_at < IDLE and not segment.spent:
+                continue
             total -= segment.size
             del self._free[number], self._segments[number]
             segment.close()
@@ -175,17 +227,16 @@ class SegmentPool:
             segment.close()
         self._segments.clear()
         self._free.clear()
+        self._ended.clear()
 
 
 class Borrowed:
     """A loan of the peer's, as its borrower sees it."""
 
-    def __init__(self, imports: Imports, mapped: mmap.mmap, loan: Loan, address: int) -> None:
-        owner = _owner(mapped, loan.offset, loan.size)
+    def __init__(self, imports: Imports, owner: Any, loan: Loan, address: int) -> None:
         self.loan = loan
         self.address = address
-        self.view = memoryview(owner).cast("B")
-        self._map = mapped
+        self.spent = False
         self._owner = ref(owner)
         self._handing_over = False
         self._imports = imports
@@ -199,57 +250,76 @@ class Borrowed:
         """From now on the loan's end is not reported: it may go back as it is."""
         self._handing_over = True
 
-    def end_hand_over(self) -> bool:
-        """Whether nobody here sees the memory any more, so that the loan goes over; else it stays as it was."""
-        if self._owner() is None:
-            self._imports.forget(self)
-            return True
-        self._handing_over = False
-        if self._owner() is None:  # it died just now, unreported
-            self._imports.ended(self)
-        return False
+    def end_hand_over(self) -> memoryview | None:
+        """None if nobody here sees the memory any more: it may go over, or be borrowed again.
 
-    def memory(self, offset: int, size: int) -> memoryview:
-        """Part of the loan's memory, which is still mapped."""
-        start = self.loan.offset + offset
-        return memoryview(self._map)[start : start + size]
+        Else the loan stays as it was, at least for as long as what is returned
+        lives: a view of its memory.
+        """
+        owner = self._owner()
+        if owner is None:
+            return None
+        self._handing_over = False  # its end can't have been missed: it is held here
+        return memoryview(owner).cast("B")
 
 
 class Imports:
     """The peer's segments, mapped by this side.
 
     Args:
-        returned: called with a segment's number when a loan of it has ended;
-            on any thread, whenever the last object on it dies.
+        returned: called when a loan has ended, with its segment's number and
+            whether that is spent; on any thread, whenever the last object on it dies.
     """
 
-    def __init__(self, returned: Callable[[int], object]) -> None:
+    def __init__(self, returned: Callable[[int, bool], object]) -> None:
         self._returned = returned
         self._maps: dict[int, tuple[mmap.mmap, int]] = {}
+        self._missing: dict[int, str] = {}  # segments that could not be mapped: why
         self._loans: dict[int, Borrowed] = {}  # by address
+        _forkable.add(self)
 
-    def add(self, number: int, fd: int, size: int) -> None:
-        """Map a segment; the descriptor is closed."""
+    def add(self, number: int, fd: int | None, size: int) -> None:
+        """Map a segment; the descriptor is closed.  If that fails, so does borrowing from it."""
+        if fd is None:
+            self._missing[number] = "its descriptor was refused: too many open files?"
+            return
         try:
-            mapped = mmap.mmap(fd, size)
+            mapped = _mapped(fd, size)
+        except (OSError, ValueError, MemoryError) as error:
+            self._missing[number] = str(error)
+        else:
+            self._maps[number] = (mapped, ctypes.addressof(ctypes.c_char.from_buffer(mapped)))
         finally:
             os.close(fd)
-        self._maps[number] = (mapped, ctypes.addressof(ctypes.c_char.from_buffer(mapped)))
 
     def drop(self, number: int) -> None:
         """The peer closed this segment: unmap it."""
+        self._missing.pop(number, None)
         mapped = self._maps.pop(number, None)
         if mapped is not None:
             _unmap(mapped[0])
 
     def borrow(self, number: int, offset: int, size: int) -> memoryview:
-        """A writable view of a buffer; the loan ends when the last object on it dies."""
+        """A writable view of a buffer; the loan ends when the last object on it dies.
+
+        Raises:
+            OSError: the segment could not be mapped.
+        """
+        if number not in self._maps:
+            raise OSError(f"shared memory could not be mapped: {self._missing.get(number, 'it is unknown')}")
         mapped, base = self._maps[number]
-        address = base + offset
-        borrowed = self._loans[address] = Borrowed(self, mapped, Loan(number, offset, size), address)
-        view = borrowed.view
-        del borrowed.view  # the borrower's alone
-        return view
+        owner, address = _owner(mapped, offset, size), base + offset
+        self._loans[address] = Borrowed(self, owner, Loan(number, offset, size), address)
+        return memoryview(owner).cast("B")
+
+    def decline(self, number: int) -> None:
+        """End a loan that was not borrowed."""
+        self._returned(number, number not in self._maps)
+
+    def before_fork(self) -> None:
+        """What objects of this side lie on will be the forked process's too."""
+        for borrowed in list(self._loans.values()):
+            borrowed.spent = True
 
     def find(self, buffer: memoryview) -> tuple[Borrowed, int] | None:
         """The loan in whose memory a buffer lies, and where; None if in none."""
@@ -265,7 +335,7 @@ class Imports:
     def ended(self, borrowed: Borrowed) -> None:
         """The last object on a loan has died."""
         self.forget(borrowed)
-        self._returned(borrowed.loan.segment)
+        self._returned(borrowed.loan.segment, borrowed.spent)
 
     def forget(self, borrowed: Borrowed) -> None:
         """The loan went over to the other side, or has ended."""
@@ -276,6 +346,17 @@ class Imports:
         """Unmap everything that nothing lies on."""
         for number in list(self._maps):
             self.drop(number)
+
+
+_forkable: WeakSet[SegmentPool | Imports] = WeakSet()
+
+
+def _before_fork() -> None:
+    for side in list(_forkable):
+        side.before_fork()
+
+
+os.register_at_fork(before=_before_fork)
 
 
 def _owner(mapped: mmap.mmap, offset: int, size: int) -> Any:

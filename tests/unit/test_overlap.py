@@ -1,0 +1,119 @@
+"""A worker with an event loop: what it reports, in orders that are hard to hit by chance."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from offloop import LocalEnvironment
+from offloop.child.runner import Runner
+from offloop.child.turns import Turns
+from offloop.wire.frames import RUN, STOP, Record
+
+
+def task_record(id: int) -> Record:
+    return (RUN, 0, 0, id, 1.0, 0.0, b"")
+
+
+STOP_RECORD: Record = (STOP, 0, 0, 0, 0.0, 0.0, b"")
+
+
+class FakePort:
+    """Hands out calls by task id, and writes down what is reported."""
+
+    def __init__(self, calls: dict[int, Callable[[], Any]]) -> None:
+        self._calls = calls
+        self._records = [[*map(task_record, calls), STOP_RECORD]]
+        self.reports: list[tuple[str, int]] = []
+
+    def receive(self, timeout: float | None = None) -> list[Record] | None:
+        return self._records.pop() if self._records else []
+
+    def attach(self, loop: asyncio.AbstractEventLoop, arrived: Callable[[], None]) -> None:
+        loop.call_soon(arrived)
+
+    def detach(self, loop: asyncio.AbstractEventLoop) -> None:
+        pass
+
+    def note(self, record: Record, environment: Any) -> None:
+        raise AssertionError(record)
+
+    def load(self, record: Record, environment: Any) -> Any:
+        return self._calls[record[3]], (), {}
+
+    def result(self, id: int, value: Any, start: float, end: float) -> None:
+        self.reports.append(("result", id))
+
+    def failure(self, id: int, error: BaseException, start: float, end: float) -> None:
+        self.reports.append((type(error).__name__, id))
+
+    unloadable = failure
+
+    def cancelled(self, id: int, start: float, end: float) -> None:
+        self.reports.append(("cancelled", id))
+
+    def running(self, slot: int, id: int, start: float) -> None:
+        pass
+
+    def say(self, kind: int, payload: bytes = b"") -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+
+def run(turns: Turns, calls: dict[int, Callable[[], Any]], slots: int = 1) -> list[tuple[str, int]]:
+    """What a worker reports of these calls, which it gets at once."""
+    port = FakePort(calls)
+    assert Runner(port, 1, LocalEnvironment(), turns, slots).serve()
+    return port.reports
+
+
+async def for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+async def at_once() -> int:
+    return 1
+
+
+def test_a_cancellation_between_the_call_and_the_first_await_is_not_lost() -> None:
+    turns = Turns()
+
+    def cancelled_as_it_returns() -> Any:
+        turns.request_cancel(turns.place)  # its signal comes when the call has just returned
+        return for_ever()
+
+    assert run(turns, {7: cancelled_as_it_returns, 8: at_once}) == [("cancelled", 7), ("result", 8)]
+
+
+def test_a_cancellation_of_a_task_that_awaits_ends_it_alone() -> None:
+    turns = Turns()
+
+    async def cancel_the_other() -> None:
+        turns.request_cancel(1)
+
+    reports = run(turns, {7: for_ever, 8: cancel_the_other}, slots=2)
+    assert sorted(reports) == [("cancelled", 7), ("result", 8)]
+
+
+def test_exit_requests_of_async_tasks_do_not_end_the_loop() -> None:
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    async def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    reports = run(Turns(), {1: leave, 2: interrupt, 3: at_once})
+    assert reports == [("SystemExit", 1), ("KeyboardInterrupt", 2), ("result", 3)]
+
+
+def test_sync_tasks_keep_their_order_among_async_ones() -> None:
+    order: list[int] = []
+
+    def sync(number: int) -> Callable[[], None]:
+        return lambda: order.append(number)
+
+    run(Turns(), {1: at_once, 2: sync(2), 3: sync(3), 4: at_once, 5: sync(5)}, slots=3)
+    assert order == [2, 3, 5]
