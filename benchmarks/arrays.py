@@ -21,25 +21,37 @@ ITEMS = 12_500_000
 
 
 @asynccontextmanager
-async def move(settings: Settings, *, opener: peers.Opener) -> AsyncIterator[Measure]:
-    """Time one call each, from submit to result, on a warm pool and with warm memory.
+async def move(settings: Settings, *, opener: peers.Opener, repeats: int) -> AsyncIterator[Measure]:
+    """Time calls from submit to result, on a warm pool; the median of ``repeats`` calls in a row.
 
-    ``both``: an array there and the same back.  ``touched``: the same, and each
-    side reads every page of what it got.  ``argument``: an array there, a number
-    back.  ``result``: nothing there, an array that the worker makes (which is
-    timed as well) back.  ``bytes``: a bytes object there and back.
+    ``both``: an array there and the same back.  ``first``: the first such call
+    of a round, after seconds in which others used the machine.  ``touched``:
+    there and back, and each side reads every page of what it got.
+    ``argument``: an array there, a number back.  ``result``: nothing there, an
+    array that the worker makes (which is timed as well) back.  ``bytes``: a
+    bytes object there and back.
+
+    Args:
+        settings: of the run.
+        opener: opens the pool.
+        repeats: calls in a row; one is enough for peers that keep no memory warm.
     """
     array = make_array(ITEMS)
     data = array.tobytes()
     async with opener(settings.workers) as call:
 
+        async def repeat(function: Any, argument: Any, *, read: bool = False) -> float:
+            times = [await _time(call, function, argument, read=read) for _ in range(repeats)]
+            return quantile(times, 0.5)
+
         async def measure() -> Sample:
             return {
-                "both": await _time(call, echo, array),
-                "touched": await _time(call, echo_touched, array, read=True),
-                "argument": await _time(call, length, array),
-                "result": await _time(call, make_array, ITEMS),
-                "bytes": await _time(call, echo, data),
+                "first": await _time(call, echo, array),
+                "both": await repeat(echo, array),
+                "touched": await repeat(echo_touched, array, read=True),
+                "argument": await repeat(length, array),
+                "result": await repeat(make_array, ITEMS),
+                "bytes": await repeat(echo, data),
             }
 
         yield measure
@@ -75,8 +87,8 @@ async def memcpy(_settings: Settings) -> AsyncIterator[Measure]:
 
 
 PEERS = {
-    EXECUTOR: partial(move, opener=peers.process_pool_executor),
-    "loky": partial(move, opener=peers.loky),
+    EXECUTOR: partial(move, opener=peers.process_pool_executor, repeats=1),
+    "loky": partial(move, opener=peers.loky, repeats=1),
 }
 
 
@@ -89,6 +101,7 @@ def lines(_results: Results) -> Sequence[Line]:
 
     return [
         line("100 MB array there and back", "both", Goal(4.0)),
+        line("the first after a pause", "first"),
         line("there and back, both sides read it", "touched"),
         line("there only", "argument"),
         line("back only, made in the worker", "result"),
@@ -100,7 +113,7 @@ CASE = Case(
     "P3",
     "a 100 MB NumPy array to a worker and back",
     [
-        Contender(OURS, partial(move, opener=peers.offloop)),
+        Contender(OURS, partial(move, opener=peers.offloop, repeats=5)),
         Contender(MEMCPY, memcpy),
         *(Contender(name, session, optional=True) for name, session in PEERS.items()),
     ],

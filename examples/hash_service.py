@@ -39,9 +39,7 @@ async def answer(pool: offloop.WorkerPool, line: str) -> str:
     return result
 
 
-async def serve(
-    pool: offloop.WorkerPool, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
+async def serve(pool: offloop.WorkerPool, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer one client, line by line."""
     async for line in reader:
         writer.write((await answer(pool, line.decode().strip())).encode() + b"\n")

@@ -44,9 +44,7 @@ class Ask(Task[tuple[int, bool]]):
 
 async def main() -> None:
     async with WorkerPool(2) as pool:
-        answers = {
-            (book, word): pool.enqueue(Ask(book, word), key=book) for book in BOOKS for word in WORDS
-        }
+        answers = {(book, word): pool.enqueue(Ask(book, word), key=book) for book in BOOKS for word in WORDS}
         indexed = 0
         for (book, word), answer in answers.items():
             count, is_new = await answer

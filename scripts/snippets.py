@@ -32,9 +32,10 @@ ROOT = Path(__file__).resolve().parent.parent
 BOUND = 60.0
 
 _BLOCK = re.compile(
-    r"(?:^<!-- (?P<mark>fragment|file: \S+) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S
+    r"(?:^<!-- (?P<mark>fragment|file: \S+) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
-_COMMAND = re.compile(r"^\$ (.+)\n?((?:(?!\$ ).*\n?)*)", re.M)
+_COMMAND = re.compile(r"^\$ (.+)\n?((?:(?!\$ ).*\n?)*)", re.MULTILINE)
 
 #: A program in a file, with ``await`` allowed at its top level.
 _RUN = """\

@@ -35,7 +35,10 @@ def cgroup_quota(root: Path = Path("/")) -> float | None:
         return None
     quotas: list[float] = []
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, _, rest = line.partition(":")
+        controllers, colon, path = rest.partition(":")
+        if not colon:
+            continue
         if controllers == "":
             quotas += _quotas(root / "sys/fs/cgroup", path, _quota_v2)
         elif "cpu" in controllers.split(","):
@@ -50,7 +53,7 @@ def _quotas(mount: Path, path: str, read: Callable[[Path], float | None]) -> lis
     for folder in (group, *group.parents):
         try:
             quota = read(folder)
-        except (OSError, ValueError):
+        except (OSError, ValueError, ZeroDivisionError):
             quota = None
         if quota is not None and quota > 0:
             found.append(quota)

@@ -39,7 +39,7 @@ def relative(page: Path) -> str:
 
 def anchors(page: Path) -> set[str]:
     """The anchors that GitHub makes of a page's headings."""
-    titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.M)
+    titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
@@ -61,7 +61,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_every_public_name_is_documented() -> None:
     text = "\n".join(page.read_text("utf-8") for page in PAGES)
     words = set(re.findall(r"\w+", text))
-    assert set(offloop.__all__) - words - NOT_YET == set()
+    public = {name for name in offloop.__all__ if not name.startswith("_")}
+    assert public - words - NOT_YET == set()
 
 
 def write_page(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Path:

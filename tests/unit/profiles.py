@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, settings
 
 _ALLOWED = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 _PROFILES = {
-    "normal": settings(max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=_ALLOWED),
+    "normal": settings(
+        max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=_ALLOWED
+    ),
     "thorough": settings(
         max_examples=10_000, stateful_step_count=100, deadline=None, suppress_health_check=_ALLOWED
     ),

@@ -71,7 +71,9 @@ class TestOneFrame:
 
 
 class TestGarbage:
-    @pytest.mark.parametrize("garbage", [bytes(HEADER_SIZE), b"\xff" * 100, b"Traceback (most recent call last):\n"])
+    @pytest.mark.parametrize(
+        "garbage", [bytes(HEADER_SIZE), b"\xff" * 100, b"Traceback (most recent call last):\n"]
+    )
     def test_what_is_no_frame_is_refused(self, garbage: bytes) -> None:
         data = garbage.ljust(HEADER_SIZE, b"?")
         with pytest.raises(ProtocolError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
-
 from profiles import CHOSEN, lift_time_bound
 
 from offloop.wire import frames
@@ -20,7 +19,16 @@ from offloop.wire.frames import (
 )
 
 KINDS = st.sampled_from(
-    [frames.SETUP, frames.CALL, frames.RUN, frames.DEFINE, frames.STOP, frames.RESULT, frames.FAILED, frames.BYE]
+    [
+        frames.SETUP,
+        frames.CALL,
+        frames.RUN,
+        frames.DEFINE,
+        frames.STOP,
+        frames.RESULT,
+        frames.FAILED,
+        frames.BYE,
+    ]
 )
 SIZES = st.one_of(
     st.integers(0, 3 * HEADER_SIZE),

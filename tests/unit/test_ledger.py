@@ -77,7 +77,10 @@ class Recorder:
         journal = bytes(self.ledger.journal[:1024])
         if self.states and self.states[-1].journal != journal:
             # Nothing says in which order the bytes of a frame are seen to be written.
-            torn = bytes(a if n % 2 else b for n, (a, b) in enumerate(zip(self.states[-1].journal, journal, strict=True)))
+            torn = bytes(
+                a if n % 2 else b
+                for n, (a, b) in enumerate(zip(self.states[-1].journal, journal, strict=True))
+            )
             self.states.append(State(self.states[-1].words, torn, self.states[-1].sent))
         self.states.append(State(list(self.words), journal, self.sent))
 
@@ -91,7 +94,9 @@ class Recorder:
 
     def sendall(self, data: memoryview) -> None:
         for cut in (1, len(data) // 2):
-            self.states.append(State(list(self.words), self.states[-1].journal, self.sent + bytes(data[:cut])))
+            self.states.append(
+                State(list(self.words), self.states[-1].journal, self.sent + bytes(data[:cut]))
+            )
         self.sent += bytes(data)
         self.take()
 
@@ -143,7 +148,9 @@ class TestJournal:
             assert all(record == whole[record[3]] for record in records)
             first, last = states[moments[0]], states[moments[-1]]
             known = {record[3] for record in records} | {record[3] for record in complete(last.sent)}
-            assert known >= {record[3] for record in complete(first.sent)} | journalled(first), "nothing is lost"
+            assert known >= {record[3] for record in complete(first.sent)} | journalled(first), (
+                "nothing is lost"
+            )
             outcomes.add((bool(records), first.words[GENERATION] == last.words[GENERATION]))
         assert (True, True) in outcomes
         assert (False, False) in outcomes

@@ -369,6 +369,21 @@ class TestRetiring:
         world.drain()
         assert [worker.phase for worker in workers].count(READY) == 1
 
+    def test_a_worker_whose_last_result_came_late_retires_in_time(self) -> None:
+        world, (worker,) = ready_world(1, idle_timeout=1.0)
+        world.enqueue()
+        world.turn()
+        fake = world.workers[worker.number]
+        fake.begin(world.now)
+        fake.finish(next(iter(fake.running)), world.now)
+        world.now += 1.5
+        world.turn()  # the event loop was held up: a plan is made before the result is read
+        world.hear(fake)
+        deadline = world.scheduler.idle_deadline()
+        assert deadline is not None
+        assert deadline <= world.now
+        assert world.turn().stop == [worker], "else its timer would be due again and again"
+
     def test_a_worker_is_replaced_before_it_retires(self) -> None:
         world, (worker,) = ready_world(1)
         world.retire(worker)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from fakeworld import FakeWorker, Item, World
 from hypothesis import note, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-
-from fakeworld import FakeWorker, Item, World
 from profiles import CHOSEN, lift_time_bound
 
 from offloop.scheduling.estimate import Kind

@@ -25,7 +25,9 @@ from offloop.wire.frames import RUN, Record
 
 class TestTakingBack:
     @given(st.lists(st.one_of(st.none(), st.lists(st.integers(1, 8), max_size=4)), max_size=24))
-    def test_every_place_is_run_or_given_back_once_in_every_order(self, steps: list[list[int] | None]) -> None:
+    def test_every_place_is_run_or_given_back_once_in_every_order(
+        self, steps: list[list[int] | None]
+    ) -> None:
         """None: the runner goes on; a list: these places are recalled."""
         turns = Turns()
         run: list[int] = []
@@ -138,7 +140,9 @@ class TestRequestingCancellation:
 
     @pytest.mark.parametrize("register_at", range(4))
     @pytest.mark.parametrize("look_after", range(4))
-    def test_it_is_not_lost_while_a_task_turns_out_to_be_async(self, register_at: int, look_after: int) -> None:
+    def test_it_is_not_lost_while_a_task_turns_out_to_be_async(
+        self, register_at: int, look_after: int
+    ) -> None:
         """The runner registers the task and then looks whether it was cancelled, in any two moments."""
         turns = Turns()
         turns.begin()

@@ -107,6 +107,11 @@ def shared(values: tuple[Any, ...]) -> tuple[Any, ...]:
     )
 
 
+def shared_values(values: dict[str, Any]) -> dict[str, Any]:
+    """The same for the values of keyword arguments."""
+    return dict(zip(values, shared(tuple(values.values())), strict=True))
+
+
 class Exchange:
     """One end's segments, and its share in the other's.
 
@@ -141,10 +146,10 @@ class Exchange:
             inline = layout_buffers(pickled, buffers)
             return BUFFERS, sum(len(part) for part in inline), [*inline]
         waiting = iter(loans)
-        table = [
-            (MINE, *next(waiting)) if part.nbytes >= THRESHOLD else (HERE, 0, 0, part.nbytes)
-            for part in parts
-        ]
+        table: list[tuple[int, int, int, int]] = []
+        for part in parts:
+            segment, offset, size = next(waiting) if part.nbytes >= THRESHOLD else (0, 0, part.nbytes)
+            table.append((MINE if segment else HERE, segment, offset, size))
         here = [part for part in parts if part.nbytes < THRESHOLD]
         return LENT, *_payload(table, here)
 
@@ -334,7 +339,9 @@ class Exchange:
                 table = [(YOURS, b.loan.segment, b.loan.offset + offset, size) for b, offset, size in placed]
                 return LENT, *_payload([(HERE, 0, 0, len(pickled)), *table], [pickled])
             # Each view holds its loan until it was copied.
-            views = [imports.borrow(*b.loan) if v is None else v for v, (b, _, _) in zip(seen, placed, strict=True)]
+            views = [
+                imports.borrow(*b.loan) if v is None else v for v, (b, _, _) in zip(seen, placed, strict=True)
+            ]
             return self.lay_out(
                 pickled, [v[at : at + size] for v, (_, at, size) in zip(views, placed, strict=True)]
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import os
 import sys
 
 from offloop.child.exchange import (
@@ -78,8 +80,20 @@ class SocketPort:
         self._words, self._journal = ledger.words, ledger.journal
         self._used = 0
         self._exchange = Exchange(lambda: None)  # what it has to say is said with the next flush
+        self._forked = False
         self._early: list[Record] = []  # what came along with the setup
         self._timeout: float | None = None
+
+    def let_go(self) -> None:
+        """This is a process that a task forked: the conversation is not its own."""
+        self._sock.close()
+        self._forked = True
+
+    def _leave_fork(self) -> None:
+        """A task returned in a process that it forked as well, which has nothing more to do."""
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(0)
 
     def attach(self, loop: AbstractEventLoop, arrived: Callable[[], None]) -> None:
         """From now on have ``loop`` call ``arrived`` when something can be received."""
@@ -148,7 +162,7 @@ class SocketPort:
     def load(self, record: Record, environment: Any) -> Call:
         """The call that a task's record asks for; raises what loading the user's objects raises."""
         kind, flags, ref, _, _, _, payload = record
-        if kind == CALL or kind == CALL_ARGS:
+        if kind in (CALL, CALL_ARGS):
             try:
                 fn = self._decoder.resolve(ref)
             except BaseException:
@@ -252,6 +266,8 @@ class SocketPort:
     def _write(
         self, kind: int, flags: int, id: int, payload: bytes, start: float, end: float, ref: int = 0
     ) -> None:
+        if self._forked:
+            self._leave_fork()
         size = HEADER_SIZE + len(payload)
         used = self._used
         if used + size > self.ledger.capacity:
@@ -281,6 +297,8 @@ class SocketPort:
             self._send_parts(self._exchange.settle())
 
     def _send_parts(self, parts: Sequence[Part]) -> None:
+        if self._forked:
+            self._leave_fork()
         self.flush()
         for part in parts:
             if isinstance(part, Copy):

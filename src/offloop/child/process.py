@@ -27,10 +27,10 @@ def run_worker(data_fd: int, control_fd: int, ledger_fd: int, limit: int) -> int
     data, control = sockets.socket(fileno=data_fd), sockets.socket(fileno=control_fd)
     data.settimeout(None)
     control.settimeout(None)
-    _let_go_of_forks(data, control)
     ledger = Ledger(ledger_fd)
     keep_last_words(ledger, ledger_fd)
     port = SocketPort(data, ledger, limit)
+    _let_go_of_forks(port, control)
     turns = Turns()
     Control(control, turns, limit).start()
     setup = port.receive_setup()
@@ -51,14 +51,14 @@ def run_worker(data_fd: int, control_fd: int, ledger_fd: int, limit: int) -> int
     return 0
 
 
-def _let_go_of_forks(*socks: sockets.socket) -> None:
-    """A process that a task forks must not hold, or speak on, the worker's sockets."""
+def _let_go_of_forks(port: SocketPort, control: sockets.socket) -> None:
+    """A process that a task forks must not hold the worker's sockets, nor speak for it."""
 
-    def close() -> None:
-        for sock in socks:
-            sock.close()
+    def let_go() -> None:
+        port.let_go()
+        control.close()
 
-    os.register_at_fork(after_in_child=close)
+    os.register_at_fork(after_in_child=let_go)
 
 
 def _apply(options: dict[str, Any]) -> None:

@@ -278,7 +278,9 @@ class Runner:
         except ConnectionError:  # the parent is gone
             raise
         except Exception as error:
-            problem = SerializationError(f"a result can't be sent: {type(error).__name__}: {safe_text(error)}")
+            problem = SerializationError(
+                f"a result can't be sent: {type(error).__name__}: {safe_text(error)}"
+            )
             problem.__cause__ = error
             self.port.failure(id, problem, start, end)
 

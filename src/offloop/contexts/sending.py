@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pickle import PickleBuffer
 from typing import Any
 
-from offloop.child.exchange import THRESHOLD, Part, shared
+from offloop.child.exchange import THRESHOLD, Part, shared, shared_values
 from offloop.contexts.lending import Lending
 from offloop.contexts.outbox import Outbox
 from offloop.errors import SerializationError
@@ -63,8 +63,7 @@ class Sender:
                 if type(task) is not CallableTask or not (ref := reference(task.fn)):
                     self._add(RUN, 0, item, task)
                 elif task.kwargs:
-                    values = shared(tuple(task.kwargs.values()))
-                    self._add(CALL, ref, item, (shared(task.args), dict(zip(task.kwargs, values, strict=True))))
+                    self._add(CALL, ref, item, (shared(task.args), shared_values(task.kwargs)))
                 elif task.args:
                     self._add(CALL_ARGS, ref, item, shared(task.args))
                 else:

@@ -148,6 +148,8 @@ class Scheduler(Roster[T]):
             worker.recalled.clear()
         if worker.phase == READY and not worker.pinned:
             self._idle[worker] = at
+            # A result that came late may date it before the last plan.
+            self._steady_until = min(self._steady_until, at + self.limits.idle_timeout)
 
     def _pin(self, worker: WorkerState[T], item: T) -> None:
         worker.pinned.push(item)

@@ -32,9 +32,9 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
-from sys import version_info
 from time import monotonic
 from typing import Any, NamedTuple
 from weakref import WeakSet, finalize, ref
@@ -70,9 +70,8 @@ class Segment:
         self.loans = 0
         self.used_at = 0.0
         self.spent = False  # to be closed rather than used again
-        self._fd: int | None = fd = os.memfd_create(
-            "offloop-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-        )
+        fd = os.memfd_create("offloop-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._fd: int | None = fd
         try:
             os.truncate(fd, size)  # pages are claimed as they are written
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
@@ -96,21 +95,23 @@ class Segment:
         _unmap(self.map)
 
 
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
+    *(ctypes.c_int, ctypes.c_int, ctypes.c_long),
+)
+
+
 def _mapped(fd: int, size: int) -> mmap.mmap:
     """A mapping that keeps no descriptor; `mmap.mmap` keeps a duplicate unless told otherwise."""
-    if version_info >= (3, 13):
+    if sys.version_info >= (3, 13):
         return mmap.mmap(fd, size, trackfd=False)
     mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     # What was reserved there is replaced, and unmapped in its place.
     address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = (
-        *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
-        *(ctypes.c_int, ctypes.c_int, ctypes.c_long),
-    )
     protection = mmap.PROT_READ | mmap.PROT_WRITE
-    if libc.mmap(address, size, protection, mmap.MAP_SHARED | _MAP_FIXED, fd, 0) != address:
+    if _libc.mmap(address, size, protection, mmap.MAP_SHARED | _MAP_FIXED, fd, 0) != address:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return mapped
@@ -190,7 +191,7 @@ class SegmentPool:
             segment.spent |= number not in self._free
 
     def take_back(self, number: int, offset: int, size: int) -> memoryview:
-        """This side's own view of a loan that was handed over to it; it ends when the last object on it dies."""
+        """This side's own view of a loan that came back; it ends when the last object on it dies."""
         owner = _owner(self._segments[number].map, offset, size)
         finalize(owner, self.returned, number).atexit = False
         return memoryview(owner).cast("B")

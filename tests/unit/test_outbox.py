@@ -1,0 +1,196 @@
+"""The outbox over a real socket pair with small buffers: everything arrives, in order, or nobody minds."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from offloop.contexts.outbox import Outbox
+
+Pair = tuple[socket.socket, socket.socket]
+#: Larger than the sockets' buffers together, whatever the kernel makes of the sizes asked for.
+FLOOD = 1 << 20
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """The outbox's socket and its peer's."""
+    ours, theirs = socket.socketpair()
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, 4096)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def letters(size: int, at: int = 0) -> bytes:
+    """Bytes of which no two stretches are alike."""
+    return b"".join(number.to_bytes(4, "big") for number in range(at, at + size // 4 + 1))[:size]
+
+
+async def receive(sock: socket.socket, size: int, step: int = 1 << 16) -> bytes:
+    """Receive exactly so many bytes."""
+    loop = asyncio.get_running_loop()
+    data = bytearray()
+    while len(data) < size:
+        part = await loop.sock_recv(sock, min(step, size - len(data)))
+        assert part, "it ended early"
+        data += part
+    return bytes(data)
+
+
+def is_empty(sock: socket.socket) -> bool:
+    try:
+        sock.recv(1)
+    except BlockingIOError:
+        return True
+    return False
+
+
+async def test_what_the_socket_takes_is_sent_at_once(pair: Pair) -> None:
+    ours, theirs = pair
+    outbox = Outbox(asyncio.get_running_loop(), ours)
+    outbox.write([b"one", b"two", memoryview(b"three")])
+    assert theirs.recv(100) == b"onetwothree"
+
+
+async def test_more_than_the_socket_takes_arrives_in_order_without_blocking(pair: Pair) -> None:
+    ours, theirs = pair
+    outbox = Outbox(asyncio.get_running_loop(), ours)
+    parts = [letters(size, at=size) for size in (FLOOD, 10, 20_000, 0, 1, FLOOD // 2)]
+    outbox.write([parts[0]])
+    outbox.write(parts[1:4])
+    outbox.write(parts[4:])
+    whole = b"".join(parts)
+    assert await receive(theirs, len(whole), step=5000) == whole
+    outbox.write([b"and on"])
+    assert await receive(theirs, 6) == b"and on"
+    assert is_empty(theirs)
+
+
+async def test_more_parts_than_one_system_call_takes_arrive_in_order(pair: Pair) -> None:
+    ours, theirs = pair
+    outbox = Outbox(asyncio.get_running_loop(), ours)
+    parts = [letters(17_000 + n, at=n * 5000) for n in range(300)]
+    outbox.write(parts)
+    assert await receive(theirs, sum(map(len, parts))) == b"".join(parts)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    writes=st.lists(st.lists(st.sampled_from([0, 1, 100, 16_384, 16_385, 40_000]), max_size=70), max_size=6),
+    step=st.sampled_from([1000, 7001, 1 << 16]),
+    reads_between=st.booleans(),
+)
+def test_any_sizes_in_any_number_arrive_in_order(
+    run_loop: Any, writes: list[list[int]], step: int, reads_between: bool
+) -> None:
+    async def check() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            outbox = Outbox(asyncio.get_running_loop(), ours)
+            expected, received = b"", b""
+            for number, sizes in enumerate(writes):
+                parts = [letters(size, at=1000 * number + n) for n, size in enumerate(sizes)]
+                outbox.write(parts)
+                expected += b"".join(parts)
+                if reads_between and len(expected) > len(received):
+                    received += await asyncio.get_running_loop().sock_recv(theirs, step)
+            received += await receive(theirs, len(expected) - len(received), step)
+            assert received == expected
+            assert is_empty(theirs)
+            outbox.close()
+
+    run_loop(check())
+
+
+async def test_a_large_part_goes_out_uncopied(pair: Pair) -> None:
+    ours, theirs = pair
+    outbox = Outbox(asyncio.get_running_loop(), ours)
+    part = bytearray(FLOOD)
+    outbox.write([memoryview(part)])
+    part[-1] = 7  # not sent yet: what the socket gets is the part itself
+    assert (await receive(theirs, FLOOD))[-1] == 7
+    part.append(0)  # which is let go of once it was sent: it may be resized again
+
+
+async def test_a_part_of_wide_items_is_sent_byte_by_byte(pair: Pair) -> None:
+    ours, theirs = pair
+    outbox = Outbox(asyncio.get_running_loop(), ours)
+    wide = memoryview(letters(40_000)).cast("Q")
+    outbox.write([b"<", wide, b">"])
+    assert await receive(theirs, 40_002) == b"<" + letters(40_000) + b">"
+
+
+async def test_a_peer_that_is_gone_is_no_error(pair: Pair) -> None:
+    ours, theirs = pair
+    outbox = Outbox(asyncio.get_running_loop(), ours)
+    theirs.close()
+    outbox.write([b"nobody reads this"])
+    assert outbox.closed
+    outbox.write([b"nor this", bytes(FLOOD)])
+    assert outbox.closed
+
+
+async def test_a_peer_that_goes_while_the_rest_waits_is_no_error(pair: Pair) -> None:
+    ours, theirs = pair
+    loop = asyncio.get_running_loop()
+    outbox = Outbox(loop, ours)
+    part = bytearray(FLOOD)
+    outbox.write([memoryview(part), b"more"])
+    assert not outbox.closed
+    await receive(theirs, 1000)
+    theirs.close()
+    while not outbox.closed:
+        await asyncio.sleep(0)
+    assert not loop.remove_writer(ours), "it waits for nothing any more"
+    part.append(0)  # nor does it hold anything
+
+
+async def test_closed_while_it_waits_it_writes_no_more(pair: Pair) -> None:
+    ours, theirs = pair
+    loop = asyncio.get_running_loop()
+    outbox = Outbox(loop, ours)
+    part = bytearray(FLOOD)
+    outbox.write([memoryview(part)])
+    outbox.close()
+    assert outbox.closed
+    assert not loop.remove_writer(ours)
+    part.append(0)
+    outbox.write([b"after the end"])
+    ours.shutdown(socket.SHUT_WR)
+    received = b""
+    while data := await loop.sock_recv(theirs, 1 << 16):
+        received += data
+    assert len(received) < FLOOD
+    assert not received.strip(b"\0")
+    outbox.close()  # again: nothing happens
+
+
+async def test_closed_while_nothing_waits_it_leaves_the_loop_alone(pair: Pair) -> None:
+    ours, theirs = pair
+    outbox = Outbox(asyncio.get_running_loop(), ours)
+    outbox.write([b"all"])
+    outbox.close()
+    assert theirs.recv(10) == b"all"
+
+
+async def test_it_waits_for_the_socket_only_while_there_is_something_to_send(pair: Pair) -> None:
+    ours, theirs = pair
+    loop = asyncio.get_running_loop()
+    outbox = Outbox(loop, ours)
+    outbox.write([bytes(FLOOD)])
+    await receive(theirs, FLOOD)
+    while outbox._waiting:
+        await asyncio.sleep(0)
+    assert not loop.remove_writer(ours)

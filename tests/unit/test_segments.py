@@ -1,0 +1,420 @@
+"""Segments: memory is never written while somebody sees it, and is given back when nobody does."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from offloop.shm import segments
+from offloop.shm.segments import ALIGN, IDLE, Imports, SegmentPool, rounded, space_for
+
+np = pytest.importorskip("numpy")
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="there are no memfds")
+
+SIZE = 1 << 16
+
+
+class Peers:
+    """An owner and a borrower in one process."""
+
+    def __init__(self, keep: int = segments.KEEP) -> None:
+        self.pool = SegmentPool(keep)
+        self.told: list[tuple[int, bool]] = []
+        self.imports = Imports(self._returned)
+
+    def _returned(self, number: int, spent: bool) -> None:
+        self.told.append((number, spent))
+        self.pool.returned(number, spent)
+
+    def lend(self, *sizes: int) -> tuple[int, list[memoryview]]:
+        """The number of the segment used, and the borrower's views."""
+        segment = self.pool.obtain(space_for(sizes))
+        fd = segment.take_descriptor()
+        if fd is not None:
+            self.imports.add(segment.number, fd, segment.size)
+        return segment.number, [self.imports.borrow(*loan) for loan in self.pool.lend(segment, sizes)]
+
+    def trim(self, now: float) -> list[int]:
+        closed = self.pool.trim(now)
+        for number in closed:
+            self.imports.drop(number)
+        return closed
+
+    def close(self) -> None:
+        self.pool.close()
+        self.imports.close()
+
+
+@pytest.fixture
+def peers() -> Iterator[Peers]:
+    made = Peers()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds, in its only item, to be moved by hand."""
+    now = [1000.0]
+    monkeypatch.setattr(segments, "monotonic", lambda: now[0])
+    return now
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+# --- lending ---------------------------------------------------------------------------------------
+
+
+def test_the_borrower_sees_what_the_owner_wrote_and_may_write_itself(peers: Peers) -> None:
+    number, (view,) = peers.lend(SIZE)
+    peers.pool.view(number)[:5] = b"owner"
+    assert bytes(view[:5]) == b"owner"
+    view[:5] = b"peer!"
+    assert bytes(peers.pool.view(number)[:5]) == b"peer!"
+
+
+def test_buffers_of_one_segment_lie_apart_and_aligned(peers: Peers) -> None:
+    sizes = [1, ALIGN, ALIGN + 1, 1000, 3]
+    loans = peers.pool.lend(segment := peers.pool.obtain(space_for(sizes)), sizes)
+    ends = [0, *(loan.offset + loan.size for loan in loans)]
+    assert all(loan.offset % ALIGN == 0 for loan in loans)
+    assert all(loan.offset >= end for loan, end in zip(loans, ends, strict=False))
+    assert ends[-1] <= segment.size
+
+
+@pytest.mark.parametrize("size", [1, 4096, 4097, (1 << 18) - 1, 1 << 18, (1 << 18) + 1, 10**8])
+def test_a_new_segment_is_at_most_an_eighth_larger_than_asked_for(size: int) -> None:
+    assert size <= rounded(size) <= max(size * 9 // 8, size + 4096)
+
+
+def test_a_loan_ends_with_the_last_object_on_it_whatever_that_is(peers: Peers) -> None:
+    number, (view,) = peers.lend(SIZE)
+    array = np.frombuffer(view, np.int64)
+    part = array[10:20]
+    again = memoryview(part)
+    del view, array, part
+    assert peers.told == []
+    del again
+    assert peers.told == [(number, False)]
+
+
+def test_a_loan_that_ends_on_another_thread_has_ended(peers: Peers) -> None:
+    number, views = peers.lend(SIZE)
+    thread = threading.Thread(target=views.clear)
+    thread.start()
+    thread.join()
+    assert peers.told == [(number, False)]
+    assert peers.lend(SIZE)[0] == number
+
+
+def test_a_loan_in_a_reference_cycle_ends_with_the_collection(peers: Peers) -> None:
+    number, views = peers.lend(SIZE)
+    cycle: list[Any] = [views.pop()]
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+    assert peers.told == [(number, False)]
+
+
+def test_a_segment_is_used_again_only_when_all_its_loans_have_ended(peers: Peers) -> None:
+    number, (first, second) = peers.lend(SIZE, SIZE)
+    del first
+    other, others = peers.lend(SIZE, SIZE)
+    assert other != number
+    del second
+    assert peers.lend(SIZE, SIZE)[0] == number
+    del others
+
+
+def test_the_smallest_free_segment_that_fits_is_used(peers: Peers) -> None:
+    held = [peers.lend(size) for size in (8 << 20, 2 << 20, 4 << 20)]
+    numbers = [number for number, _ in held]
+    held.clear()
+    assert peers.lend(3 << 20)[0] == numbers[2]
+
+
+def test_a_segment_far_too_large_is_left_alone(peers: Peers) -> None:
+    number, views = peers.lend(32 << 20)
+    views.clear()
+    assert peers.lend(2 << 20)[0] != number
+
+
+def test_neither_side_keeps_a_descriptor(peers: Peers) -> None:
+    before = open_descriptors()
+    kept = [peers.lend(SIZE) for _ in range(50)]
+    assert open_descriptors() == before
+    assert len({number for number, _ in kept}) == 50
+
+
+def test_a_segment_that_is_never_given_away_closes_its_descriptor() -> None:
+    before = open_descriptors()
+    pool = SegmentPool()
+    pool.obtain(SIZE)
+    pool.close()
+    assert open_descriptors() == before
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.lists(st.integers(1, 3 * ALIGN), min_size=1, max_size=3),
+            st.integers(0, 100),
+            st.just("trim"),
+        ),
+        max_size=30,
+    )
+)
+def test_no_two_live_buffers_ever_share_memory(steps: list[Any]) -> None:
+    peers = Peers(keep=0)
+    live: list[tuple[memoryview, int]] = []
+    try:
+        for mark, step in enumerate(steps):
+            if step == "trim":
+                peers.trim(0.0)
+            elif isinstance(step, int):
+                if live:
+                    live.pop(step % len(live))
+            else:
+                for view in peers.lend(*step)[1]:
+                    view[:] = bytes([mark]) * len(view)
+                    live.append((view, mark))
+                del view
+            assert all(bytes(view) == bytes([mark]) * len(view) for view, mark in live)
+    finally:
+        live.clear()
+        peers.close()
+
+
+# --- giving memory back ----------------------------------------------------------------------------
+
+
+def test_a_free_segment_is_closed_once_it_was_idle_for_long(peers: Peers, clock: list[float]) -> None:
+    number, views = peers.lend(SIZE)
+    assert peers.trim(clock[0] + 10 * IDLE) == [], "it is lent"
+    views.clear()
+    assert peers.trim(clock[0] + IDLE / 2) == []
+    assert peers.trim(clock[0] + IDLE) == [number]
+    assert peers.pool.bytes_held == 0
+
+
+def test_too_many_free_segments_are_closed_the_longest_unused_first(clock: list[float]) -> None:
+    peers = Peers(keep=2 * SIZE)
+    held = [peers.lend(SIZE) for _ in range(4)]
+    numbers = [number for number, _ in held]
+    for at in (2, 0, 3, 1):
+        held[at][1].clear()
+        clock[0] += 1
+        peers.pool.trim(clock[0]) if at == 2 else None
+    assert peers.trim(clock[0]) == [numbers[2], numbers[0]]
+    assert peers.pool.bytes_held == 2 * SIZE
+    peers.close()
+
+
+def test_a_spent_segment_is_closed_instead_of_used_again(peers: Peers) -> None:
+    number, views = peers.lend(SIZE, SIZE)
+    views.clear()
+    peers.pool.returned(number)  # of a third loan, to be sure that the flag stays
+    peers.pool._segments[number].loans += 2
+    peers.pool.returned(number, True)
+    assert peers.lend(SIZE)[0] != number
+    assert peers.trim(0.0) == [number]
+
+
+@pytest.mark.parametrize("side", ["pool", "imports"])
+def test_what_lies_on_a_closed_segment_stays_as_it_is(side: str) -> None:
+    peers = Peers()
+    number, (view,) = peers.lend(SIZE)
+    if side == "pool":
+        del view
+        view = peers.pool.take_back(number, 0, SIZE)
+    view[:] = b"x" * SIZE
+    peers.close()
+    gc.collect()
+    assert bytes(view) == b"x" * SIZE
+    view[:4] = b"more"
+
+
+def test_mappings_go_away_when_the_last_object_does() -> None:
+    def mapped() -> int:
+        with open("/proc/self/maps") as maps:
+            return sum("offloop-segment" in line for line in maps)
+
+    before = mapped()
+    peers = Peers()
+    _, (view,) = peers.lend(SIZE)
+    assert mapped() == before + 2
+    peers.close()
+    assert mapped() == before + 1
+    del view
+    assert mapped() == before
+
+
+# --- segments that can't be mapped -----------------------------------------------------------------
+
+
+def test_borrowing_from_a_segment_whose_descriptor_was_lost_says_so(peers: Peers) -> None:
+    peers.imports.add(1, None, SIZE)
+    with pytest.raises(OSError, match="descriptor was refused"):
+        peers.imports.borrow(1, 0, SIZE)
+    peers.imports.decline(1)
+    assert peers.told == [(1, True)], "and the owner is not to use it again"
+
+
+def test_borrowing_from_a_segment_that_could_not_be_mapped_says_why(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment = peers.pool.obtain(SIZE)
+    before = open_descriptors()
+
+    def refuse(fd: int, size: int) -> Any:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(segments, "_mapped", refuse)
+    fd = segment.take_descriptor()
+    peers.imports.add(segment.number, fd, SIZE)
+    with pytest.raises(OSError, match="Cannot allocate"):
+        peers.imports.borrow(segment.number, 0, SIZE)
+    assert open_descriptors() == before - 1
+
+
+def test_a_descriptor_that_cannot_be_mapped_is_an_error() -> None:
+    read, write = os.pipe()
+    try:
+        with pytest.raises(OSError):  # noqa: PT011 - the number is the kernel's choice
+            segments._mapped(read, SIZE)
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+# --- finding and handing over ----------------------------------------------------------------------
+
+
+def test_a_buffer_in_a_loan_is_found_with_its_place(peers: Peers) -> None:
+    number, (first, second) = peers.lend(SIZE, SIZE)
+    found = peers.imports.find(second[100:200])
+    assert found is not None
+    assert (found[0].loan, found[1]) == ((number, SIZE, SIZE), 100)
+    del first
+
+
+def test_other_buffers_are_not_found(peers: Peers) -> None:
+    _, (view,) = peers.lend(SIZE)
+    assert peers.imports.find(memoryview(bytearray(10))) is None
+    assert peers.imports.find(view.toreadonly()) is None
+    assert peers.imports.find(view[:0]) is None
+
+
+def test_a_loan_that_nobody_sees_goes_over_and_is_not_returned(peers: Peers) -> None:
+    number, (view,) = peers.lend(SIZE)
+    view[:4] = b"mine"
+    found = peers.imports.find(view)
+    assert found is not None
+    found[0].begin_hand_over()
+    del view
+    assert found[0].end_hand_over() is None
+    peers.imports.forget(found[0])
+    assert peers.told == []
+    back = peers.pool.take_back(number, 0, SIZE)
+    assert bytes(back[:4]) == b"mine"
+    del back
+    assert peers.lend(SIZE)[0] == number
+
+
+def test_a_loan_that_somebody_sees_stays_and_is_returned_once(peers: Peers) -> None:
+    number, (view,) = peers.lend(SIZE)
+    found = peers.imports.find(view)
+    assert found is not None
+    found[0].begin_hand_over()
+    held = found[0].end_hand_over()
+    assert held is not None
+    del view
+    assert peers.told == [], "the view that was returned holds it"
+    del held
+    assert peers.told == [(number, False)]
+
+
+def test_a_loan_whose_last_object_dies_during_the_check_is_returned_once(peers: Peers) -> None:
+    number, views = peers.lend(SIZE)
+    found = peers.imports.find(views[0])
+    assert found is not None
+    borrowed = found[0]
+    borrowed.begin_hand_over()
+    look = borrowed._owner
+
+    def look_and_let_go() -> Any:  # as if another thread ran just there
+        owner = look()
+        views.clear()
+        return owner
+
+    borrowed._owner = look_and_let_go  # type: ignore[assignment]
+    held = borrowed.end_hand_over()
+    assert held is not None
+    assert peers.told == []
+    del held
+    assert peers.told == [(number, False)]
+
+
+def test_part_of_a_loan_that_was_handed_over_keeps_the_segment(peers: Peers) -> None:
+    number, (view,) = peers.lend(SIZE)
+    found = peers.imports.find(view)
+    assert found is not None
+    found[0].begin_hand_over()
+    del view
+    assert found[0].end_hand_over() is None
+    part = peers.pool.take_back(number, 64, 128)
+    assert len(part) == 128
+    assert peers.lend(SIZE)[0] != number
+
+
+# --- forks -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("side", ["pool", "imports"])
+def test_a_forked_process_never_sees_its_memory_used_again(peers: Peers, side: str) -> None:
+    number, (view,) = peers.lend(SIZE)
+    if side == "pool":
+        found = peers.imports.find(view)
+        assert found is not None
+        found[0].begin_hand_over()
+        del view
+        assert found[0].end_hand_over() is None
+        view = peers.pool.take_back(number, 0, SIZE)
+    view[:] = b"x" * SIZE
+    reused, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(reused, 1)
+        os._exit(0 if bytes(view) == b"x" * SIZE else 1)
+    del view
+    again, views = peers.lend(SIZE)
+    views[0][:] = b"y" * SIZE
+    os.write(tell, b".")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert again != number
+    assert peers.trim(0.0) == [number]
+    os.close(reused)
+    os.close(tell)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_free_segments_outlast_a_fork(peers: Peers) -> None:
+    number, views = peers.lend(SIZE)
+    views.clear()
+    peers.pool.trim(0.0)
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert peers.lend(SIZE)[0] == number
