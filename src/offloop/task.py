@@ -107,12 +107,15 @@ def describe(task: object, limit: int = 80) -> str:
 def _describe(task: object) -> str:
     if type(task) is not CallableTask:
         return repr(task) if type(task).__repr__ is not object.__repr__ else type(task).__qualname__
-    name = getattr(task.fn, "__qualname__", None) or repr(task.fn)
+    fn, args = task.fn, task.args
+    if getattr(fn, "__module__", "") == "offloop.child.chunk":  # of a map: its function, and the items
+        fn, args = args[0], tuple(args[1])
+    name = getattr(fn, "__qualname__", None) or repr(fn)
     from reprlib import Repr  # an argument may be a list of a million
 
     short = Repr()
     short.maxstring = short.maxother = 60
-    arguments = [short.repr(arg) for arg in task.args]
+    arguments = [short.repr(arg) for arg in args[:20]]
     arguments += [f"{key}={short.repr(value)}" for key, value in task.kwargs.items()]
     return f"{name}({', '.join(arguments)})"
 

@@ -31,8 +31,7 @@ class WorkerPool(Worker):
     Args:
         max_workers: the most workers; by default the CPUs that this process may
             use (its affinity and its control group's quota counted).
-        factory: makes the workers: a `WorkerFactory`, or ``"process"``,
-            ``"thread"``, ``"interpreter"`` or ``"auto"``.
+        factory: makes the workers: a `WorkerFactory`, ``"process"`` or ``"thread"``.
         min_workers: how many workers are kept however little there is to do.
         idle_timeout: seconds after which a worker above that number retires when idle.
         max_tasks_per_worker: tasks after which a worker is replaced; None for no limit.
@@ -84,6 +83,11 @@ class WorkerPool(Worker):
     def max_workers(self) -> int:
         """The most workers there may be."""
         return self._max_workers
+
+    @property
+    def concurrency(self) -> int:
+        """How many async tasks of one worker may overlap; the factory's option."""
+        return self._factory.slots
 
     @property
     def worker_count(self) -> int:

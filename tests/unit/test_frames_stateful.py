@@ -124,7 +124,7 @@ class DecoderMachine(RuleBasedStateMachine):
         assert not self.decoder.mid_frame
 
 
-class TestDecoderInEveryCut(DecoderMachine.TestCase):  # type: ignore[misc, name-defined]
+class TestDecoderInEveryCut(DecoderMachine.TestCase):
     settings = settings(CHOSEN, stateful_step_count=30)
 
     def setUp(self) -> None:

@@ -1,50 +1,14 @@
-"""The scheduler case by case: situation, event, decision."""
+"""The scheduler and its tasks, case by case: situation, event, decision."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from fakeworld import Item, World
+from worlds import finish, hand, known, make_world, ready_world
 
-from offloop.scheduling.estimate import Kind
 from offloop.scheduling.prefetch import MAX_HAND, PATIENCE, STALLED
 from offloop.scheduling.scheduler import MAX_PLAN
-from offloop.scheduling.state import GONE, READY, RETIRING, STARTING, STOPPING, Limits, WorkerState
-
-
-def make_world(max_workers: int = 2, **limits: Any) -> World:
-    return World(Limits(max_workers, **limits))
-
-
-def known(seconds: float = 1e-5) -> Kind:
-    kind = Kind()
-    kind.record(seconds)
-    return kind
-
-
-def ready_world(max_workers: int = 2, **limits: Any) -> tuple[World, list[WorkerState[Item]]]:
-    """A world whose workers have all started, and have nothing to do."""
-    world = make_world(max_workers, **limits)
-    for _ in range(max_workers):
-        world.enqueue()
-    world.drain()
-    states = list(world.scheduler.workers.values())
-    assert len(states) == max_workers
-    return world, states
-
-
-def hand(worker: WorkerState[Item]) -> list[int]:
-    return list(worker.hand)
-
-
-def finish(world: World, worker: WorkerState[Item], seconds: float = 0.0) -> None:
-    """The worker runs its next task."""
-    fake = world.workers[worker.number]
-    fake.begin(world.now)
-    world.now += seconds
-    fake.finish(next(iter(fake.running)), world.now)
-    world.hear(fake)
+from offloop.scheduling.state import STARTING, WorkerState
 
 
 class TestStarting:
@@ -249,7 +213,7 @@ class TestKeys:
         assert hand(owner) == [items[0].id, items[2].id]
 
     def test_a_key_moves_when_its_worker_dies_and_its_tasks_with_it(self) -> None:
-        world, workers = ready_world(2)
+        world, _ = ready_world(2)
         items = [world.enqueue(key="a") for _ in range(3)]
         world.turn()
         owner = items[0].worker
@@ -276,230 +240,6 @@ class TestKeys:
         world.hear(fresh)
         world.turn()
         assert item.worker is fresh.state
-
-
-class TestLeases:
-    def test_an_idle_worker_is_leased_before_a_new_one(self) -> None:
-        world, (worker,) = ready_world(1, min_workers=1)
-        assert world.lease() is worker
-
-    def test_a_lease_starts_its_worker_at_the_first_task(self) -> None:
-        world = make_world(2)
-        worker = world.lease()
-        assert not world.turn()
-        item = world.enqueue(pin=worker.number)
-        assert world.turn().start == [worker]
-        world.drain()
-        assert item.outcome == "done"
-        assert item.worker is worker
-
-    def test_shared_tasks_prefer_workers_without_a_lease(self) -> None:
-        world, workers = ready_world(2)
-        leased = world.lease()
-        world.enqueue()
-        world.turn()
-        assert not leased.hand
-        world.enqueue()
-        world.turn()
-        assert all(worker.hand for worker in workers), "the leased one helps when no other is idle"
-
-    def test_a_lease_that_is_not_used_does_not_starve_the_pool(self) -> None:
-        world = make_world(1)
-        worker = world.lease()
-        item = world.enqueue()
-        world.drain()
-        assert item.outcome == "done"
-        assert item.worker is worker
-
-    def test_a_lease_given_back_unused_leaves_nothing(self) -> None:
-        world = make_world(1)
-        world.release(world.lease())
-        assert not world.scheduler.workers
-
-    def test_a_lease_given_back_with_its_only_task_cancelled_leaves_nothing(self) -> None:
-        world = make_world(1)
-        worker = world.lease()
-        item = world.enqueue(pin=worker.number)
-        world.release(worker)
-        world.cancel(item)
-        world.turn()
-        assert worker.phase == GONE
-        after = world.enqueue()
-        world.drain()
-        assert after.outcome == "done"
-
-    def test_a_lease_ended_before_its_worker_started_still_runs_its_tasks(self) -> None:
-        world = make_world(1)
-        worker = world.lease()
-        items = [world.enqueue(pin=worker.number) for _ in range(2)]
-        world.release(worker)
-        world.retire(worker)
-        world.drain()
-        assert [item.outcome for item in items] == ["done", "done"]
-        assert worker.phase == GONE
-
-    def test_tasks_of_a_lease_whose_worker_dies_are_orphaned(self) -> None:
-        world, _ = ready_world(2)
-        worker = world.lease()
-        items = [world.enqueue(pin=worker.number) for _ in range(3)]
-        world.turn()
-        fake = world.workers[worker.number]
-        fake.begin(world.now)
-        world.notice_death(fake)
-        assert [item.outcome for item in items] == ["crashed", "orphaned", "orphaned"]
-
-    def test_a_leased_worker_that_idles_too_long_arms_no_timer(self) -> None:
-        world, _ = ready_world(1, idle_timeout=1.0)
-        world.lease()
-        world.now += 5.0
-        assert not world.turn().stop
-        assert world.scheduler.idle_deadline() is None
-
-
-class TestRetiring:
-    def test_an_idle_worker_retires_after_its_timeout_down_to_the_minimum(self) -> None:
-        world, workers = ready_world(3, min_workers=1, idle_timeout=1.0)
-        assert not world.turn().stop
-        deadline = world.scheduler.idle_deadline()
-        assert deadline is not None
-        world.now = deadline + 1.0
-        stopped = world.turn().stop
-        assert len(stopped) == 2
-        assert world.scheduler.idle_deadline() is None
-        world.drain()
-        assert [worker.phase for worker in workers].count(READY) == 1
-
-    def test_a_worker_whose_last_result_came_late_retires_in_time(self) -> None:
-        world, (worker,) = ready_world(1, idle_timeout=1.0)
-        world.enqueue()
-        world.turn()
-        fake = world.workers[worker.number]
-        fake.begin(world.now)
-        fake.finish(next(iter(fake.running)), world.now)
-        world.now += 1.5
-        world.turn()  # the event loop was held up: a plan is made before the result is read
-        world.hear(fake)
-        deadline = world.scheduler.idle_deadline()
-        assert deadline is not None
-        assert deadline <= world.now
-        assert world.turn().stop == [worker], "else its timer would be due again and again"
-
-    def test_a_worker_is_replaced_before_it_retires(self) -> None:
-        world, (worker,) = ready_world(1)
-        world.retire(worker)
-        plan = world.turn()
-        assert [started.number for started in plan.start] == [2]
-        assert not plan.stop
-        world.workers[2].set_up()
-        world.hear(world.workers[2])
-        assert world.turn().stop == [worker]
-
-    def test_a_worker_that_is_starting_retires_once_it_has_started(self) -> None:
-        world = make_world(1)
-        world.enqueue()
-        worker = world.turn().start[0]
-        world.retire(worker)
-        world.drain()
-        assert worker.phase == GONE
-        assert not world.open
-
-    def test_a_worker_retires_after_its_most_tasks_and_none_is_lost(self) -> None:
-        world = make_world(1, max_tasks_per_worker=3)
-        kind = known()
-        items = [world.enqueue(kind) for _ in range(10)]
-        world.drain()
-        assert all(item.outcome == "done" for item in items)
-        numbers = [item.worker.number for item in items if item.worker is not None]
-        assert max(map(numbers.count, numbers)) == 3
-
-    def test_retiring_and_leasing_at_once_keep_to_the_limit(self) -> None:
-        world, (worker,) = ready_world(1)
-        world.retire(worker)
-        world.lease()
-        world.turn()
-        living = [w for w in world.scheduler.workers.values() if w.phase <= READY]
-        assert len(living) == 1
-        world.drain()
-        assert worker.phase == GONE
-
-
-class TestDying:
-    def test_only_what_had_begun_is_lost(self) -> None:
-        world, (worker,) = ready_world(1)
-        kind = known()
-        items = [world.enqueue(kind) for _ in range(4)]
-        world.turn()
-        fake = world.workers[worker.number]
-        fake.begin(world.now)
-        fake.finish(items[0].id, world.now)
-        fake.begin(world.now)
-        fake.is_alive = False
-        world.notice_death(fake)
-        assert [item.outcome for item in items] == ["done", "crashed", "", ""]
-        assert world.scheduler.waiting() == items[2:]
-        world.drain()
-        assert [item.outcome for item in items[2:]] == ["done", "done"]
-
-    def test_a_killed_worker_that_says_ready_late_stays_dead(self) -> None:
-        world = make_world(1)
-        world.enqueue()
-        worker = world.turn().start[0]
-        fake = world.workers[worker.number]
-        fake.set_up()
-        world.kill_worker(worker)
-        world.hear(fake)
-        assert worker.phase == STOPPING
-        assert not world.turn().dispatch
-        world.drain()
-        assert not world.open
-
-    def test_what_waits_for_a_killed_worker_is_still_seen_waiting(self) -> None:
-        world, _ = ready_world(2)
-        items = [world.enqueue(key="a") for _ in range(3)]
-        world.turn()
-        owner = items[0].worker
-        assert owner is not None
-        assert list(owner.pinned) == items[1:]
-        world.kill_worker(owner)
-        assert world.scheduler.queued == 2
-        assert world.scheduler.waiting() == items[1:]
-
-
-class TestClosing:
-    def test_what_is_queued_is_finished_first(self) -> None:
-        world, _ = ready_world(2)
-        items = [world.enqueue() for _ in range(5)]
-        world.close()
-        world.drain()
-        assert all(item.outcome == "done" for item in items)
-        assert not world.scheduler.workers
-
-    def test_closing_stops_idle_leased_and_starting_workers(self) -> None:
-        world, _ = ready_world(1)
-        world.lease()
-        world.close()
-        assert len(world.turn().stop) == 1
-        starting = make_world(1, min_workers=1)
-        starting.turn()
-        starting.close()
-        starting.drain()
-        assert not starting.workers
-        assert not starting.scheduler.workers
-
-    def test_min_workers_are_not_kept_up(self) -> None:
-        world, workers = ready_world(1, min_workers=1)
-        world.close()
-        world.drain()
-        assert [worker.phase for worker in workers] == [GONE]
-        assert not world.turn()
-
-
-def test_a_worker_tells_its_state() -> None:
-    world, (worker,) = ready_world(1)
-    assert repr(worker) == "<WorkerState 1 ready hand=0 leases=0>"
-    world.retire(worker)
-    assert worker.phase == RETIRING
-    assert repr(worker) == "<WorkerState 1 retiring hand=0 leases=0>"
 
 
 @pytest.mark.parametrize("slots", [1, 3])

@@ -1,4 +1,4 @@
-"""The scheduler in every order of events: nothing is lost, nothing runs twice, and it always comes to rest."""
+"""The scheduler in every order of events: nothing is lost or run twice, and it comes to rest."""
 
 from __future__ import annotations
 
@@ -307,7 +307,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert all(worker.leases or worker.pinned for worker in living if worker.phase == RESERVED)
 
 
-class TestSchedulerInEveryOrder(SchedulerMachine.TestCase):  # type: ignore[misc, name-defined]
+class TestSchedulerInEveryOrder(SchedulerMachine.TestCase):
     settings = CHOSEN
 
     def setUp(self) -> None:

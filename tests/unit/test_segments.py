@@ -213,21 +213,19 @@ def test_too_many_free_segments_are_closed_the_longest_unused_first(clock: list[
     numbers = [number for number, _ in held]
     for at in (2, 0, 3, 1):
         held[at][1].clear()
-        clock[0] += 1
-        peers.pool.trim(clock[0]) if at == 2 else None
     assert peers.trim(clock[0]) == [numbers[2], numbers[0]]
     assert peers.pool.bytes_held == 2 * SIZE
     peers.close()
 
 
 def test_a_spent_segment_is_closed_instead_of_used_again(peers: Peers) -> None:
-    number, views = peers.lend(SIZE, SIZE)
-    views.clear()
-    peers.pool.returned(number)  # of a third loan, to be sure that the flag stays
-    peers.pool._segments[number].loans += 2
-    peers.pool.returned(number, True)
-    assert peers.lend(SIZE)[0] != number
-    assert peers.trim(0.0) == [number]
+    segment = peers.pool.obtain(2 * SIZE)
+    loans = peers.pool.lend(segment, [SIZE, SIZE])
+    peers.pool.returned(loans[0].segment, True)
+    assert peers.trim(0.0) == [], "one loan is left"
+    peers.pool.returned(loans[1].segment)
+    assert peers.pool.obtain(2 * SIZE) is not segment
+    assert peers.trim(0.0) == [segment.number]
 
 
 @pytest.mark.parametrize("side", ["pool", "imports"])

@@ -64,7 +64,7 @@ class TestTakingBack:
             start.wait()
             for _ in range(count):
                 if turns.begin():
-                    run.append(turns.place)
+                    run.append(turns.place)  # noqa: PERF401  # a comprehension would read `place` as late
         finally:
             sys.setswitchinterval(interval)
             other.join()
@@ -143,25 +143,23 @@ class TestRequestingCancellation:
     def test_it_is_not_lost_while_a_task_turns_out_to_be_async(
         self, register_at: int, look_after: int
     ) -> None:
-        """The runner registers the task and then looks whether it was cancelled, in any two moments."""
         turns = Turns()
         turns.begin()
-        calls: list[str] = []
-        moments = iter(range(100))
+        runner = RunnerInBetween(turns, register_at, register_at + look_after)
+        turns.request_cancel(1)
+        for _ in range(10):
+            runner.moment()
+        assert runner.calls, "one of the two threads sees the other"
 
-        def register() -> None:
-            dict.__setitem__(awaiting, 1, lambda: calls.append("told"))
 
-        def look() -> None:
-            if set.__contains__(cancelled, 1):
-                calls.append("seen")
+class RunnerInBetween:
+    """The runner's thread, whose steps come between any two of the other thread's looks at shared tables.
 
-        def moment() -> None:
-            now = next(moments)
-            if now == register_at:
-                register()
-            if now == register_at + look_after:
-                look()
+    It notes how to cancel the async task, and then looks whether that was requested.
+    """
+
+    def __init__(self, turns: Turns, register_at: int, look_at: int) -> None:
+        moment = self.moment
 
         class Awaiting(dict[int, Callable[[], object]]):
             def get(self, key: int, default: Any = None) -> Any:
@@ -180,12 +178,18 @@ class TestRequestingCancellation:
                 super().add(place)
                 moment()
 
-        turns.awaiting = awaiting = Awaiting()
-        turns.cancelled = cancelled = Cancelled()
-        turns.request_cancel(1)
-        for _ in range(10):
-            moment()
-        assert calls, "one of the two threads sees the other"
+        self.calls: list[str] = []
+        self._register_at, self._look_at = register_at, look_at
+        self._moments = 0
+        turns.awaiting = self._awaiting = Awaiting()
+        turns.cancelled = self._cancelled = Cancelled()
+
+    def moment(self) -> None:
+        if self._moments == self._register_at:
+            self._awaiting[1] = lambda: self.calls.append("told")
+        if self._moments == self._look_at and 1 in self._cancelled:
+            self.calls.append("seen")
+        self._moments += 1
 
 
 class RecordingPort:
@@ -337,14 +341,17 @@ def test_a_signal_gets_a_task_out_of_a_blocking_call_and_not_the_next_one() -> N
             signal.pthread_kill(main, signal.SIGUSR1)
             over.wait(0.01)
 
+    def block() -> None:
+        blocked.set()
+        os.read(reading, 1)
+
     thread = threading.Thread(target=cancel)
     with handled(turns):
         thread.start()
         turns.begin()
         turns.interruptible = turns.place
         with pytest.raises(TaskCancelled):
-            blocked.set()
-            os.read(reading, 1)
+            block()
         over.set()
         thread.join()
         turns.begin()

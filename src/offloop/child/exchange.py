@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from offloop.shm.segments import Imports, Loan, SegmentPool
 
 #: Buffers and pickles from this size on, in bytes, go by segment.  Measured: see docs/design.md.
-THRESHOLD = 1 << 18
+THRESHOLD = 1 << 16
 
 #: Where a part lies: behind this table, in a segment of the sender's, or in one of the receiver's.
 HERE, MINE, YOURS = range(3)
@@ -350,6 +350,7 @@ class Exchange:
 
     def close(self) -> None:
         """The peer is gone: let go of everything that nothing lies on."""
+        self._before.clear()
         while self.descriptors:
             os.close(self.descriptors.popleft())
         if self._imports is not None:

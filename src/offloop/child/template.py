@@ -251,26 +251,34 @@ def run_alone(config_fd: int, data_fd: int, control_fd: int, ledger_fd: int) -> 
 def main(fd: int) -> None:
     """Run the template on the socket ``fd``; started by `offloop.contexts.template`."""
     sock = sockets.socket(fileno=fd)
+    try:
+        worker, limit = _serve(sock)
+    finally:
+        sock.close()
+    if worker is not None:
+        status = 1
+        try:
+            status = run_worker(*worker, limit)
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+        leave(status)
+
+
+def _serve(sock: sockets.socket) -> tuple[tuple[int, int, int] | None, int]:
+    """Be the template; returns, in each forked worker, its descriptors and the payload limit."""
     ignore_interrupts()
-    config = receive_config(fd)
+    config = receive_config(sock.fileno())
     if config is None:
-        return
+        return None, 0
     try:
         configure(config)
     except BaseException:
         import traceback
 
         sock.sendall(frame(REFUSED, traceback.format_exc().encode()))
-        return
+        return None, 0
     if config["preload"]:
         gc.collect()
         gc.freeze()
     _prctl()  # loads it for all
-    worker = Template(sock, config["limit"]).serve()
-    if worker is not None:
-        status = 1
-        try:
-            status = run_worker(*worker, config["limit"])
-        except BaseException as error:
-            sys.excepthook(type(error), error, error.__traceback__)
-        leave(status)
+    return Template(sock, config["limit"]).serve(), config["limit"]

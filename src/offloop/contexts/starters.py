@@ -6,7 +6,14 @@ import asyncio
 import os
 from abc import ABC, abstractmethod
 
-from offloop.contexts.template import Interpreter, Spawned, TemplateProcess, configuration, launch
+from offloop.contexts.template import (
+    Interpreter,
+    Spawned,
+    TemplateLost,
+    TemplateProcess,
+    configuration,
+    launch,
+)
 from offloop.contexts.watch import ExitWatch
 from offloop.errors import WorkerStartError
 
@@ -43,16 +50,17 @@ class TemplateStarter(Starter):
         self._loop = loop
         self._python = python
         self._template: TemplateProcess | None = None
+        self._alone = ExecStarter(loop, python)
 
     def spawn(self, fds: tuple[int, int, int], asker: Spawned) -> None:
-        """Have the template fork a worker."""
+        """Have the template fork a worker; should it die meanwhile, start the worker without it."""
         template = self._template
         if template is not None and template.lost:
             template.release()
             template = None
         if template is None:
             template = self._template = TemplateProcess.obtain(self._loop, self._python, LIMIT)
-        template.spawn(fds, asker)
+        template.spawn(fds, _WithoutTemplate(self._alone, fds, asker))
 
     def release(self) -> None:
         """Let go of the template; its last user ends it."""
@@ -63,6 +71,34 @@ class TemplateStarter(Starter):
         """Wait until the template is gone, if this was its last user."""
         if self._template is not None:
             await self._template.wait_ended()
+
+
+class _WithoutTemplate:
+    """Passes on what a template says of a worker; if it is lost first, starts the worker on its own."""
+
+    def __init__(self, alone: Starter, fds: tuple[int, int, int], asker: Spawned) -> None:
+        self._alone = alone
+        self._fds = (os.dup(fds[0]), os.dup(fds[1]), os.dup(fds[2]))
+        self._asker = asker
+        self.ended = asker.ended
+
+    def spawned(self, pid: int, pidfd: int) -> None:
+        """The template forked it."""
+        self._close()
+        self._asker.spawned(pid, pidfd)
+
+    def not_spawned(self, error: BaseException) -> None:
+        """The template could not fork it, or is gone."""
+        if isinstance(error, TemplateLost):
+            self._alone.spawn(self._fds, self._asker)
+            self._close()
+        else:
+            self._close()
+            self._asker.not_spawned(error)
+
+    def _close(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
 
 
 class ExecStarter(Starter):

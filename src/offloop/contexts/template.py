@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import pickle
 import socket
@@ -91,6 +92,10 @@ class Spawned(Protocol):
         """It ended, with this wait status (None: unknown, the template went first)."""
 
 
+class TemplateLost(WorkerStartError):
+    """The template died, for no reason that a fresh interpreter would share."""
+
+
 class TemplateProcess:
     """One template, shared by the contexts of an event loop that want the same interpreter."""
 
@@ -156,7 +161,7 @@ class TemplateProcess:
     def spawn(self, fds: tuple[int, int, int], asker: Spawned) -> None:
         """Have a worker forked with these descriptors, which are duplicated; ``asker`` hears of it."""
         if self.lost:
-            raise self._problem or WorkerStartError("the template process is gone")
+            raise self._problem or TemplateLost("the template process is gone")
         self._numbers += 1
         self._requests[self._numbers] = asker
         copies = (os.dup(fds[0]), os.dup(fds[1]), os.dup(fds[2]))
@@ -172,8 +177,10 @@ class TemplateProcess:
             except BlockingIOError:
                 self._loop.add_writer(self._sock, self._writable)
                 return
-            except OSError:
-                return  # the template is gone, which the reader will see
+            except OSError as error:
+                if error.errno == errno.ETOOMANYREFS:  # it has not taken in the last ones yet
+                    self._loop.call_later(0.01, self._send_requests)
+                return  # else the template is gone, which the reader will see
             del self._queue[0]
             for fd in fds:
                 os.close(fd)
@@ -230,7 +237,7 @@ class TemplateProcess:
         self._queue.clear()
         requests, self._requests = self._requests, {}
         for asker in requests.values():
-            asker.not_spawned(self._problem or WorkerStartError("the template process ended unexpectedly"))
+            asker.not_spawned(self._problem or TemplateLost("the template process ended unexpectedly"))
         workers, self._workers = self._workers, {}
         for worker in workers.values():
             worker.ended(None, None)
