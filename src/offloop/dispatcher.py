@@ -323,6 +323,7 @@ class Dispatcher:
         elif self.start_failures < MAX_START_FAILURES:
             return
         self.start_failures = 0
+        self.scheduler.discouraged = True
         self.fail_waiting(lambda execution: copy(problem))
 
     def worker_crashed(self, make_error: Callable[[], BaseException]) -> None:

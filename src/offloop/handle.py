@@ -148,7 +148,7 @@ class WorkerHandle:
         """A task was running when its worker died."""
         if execution.reason is not None:
             self._end_interrupted(execution)
-        elif execution.attempt <= execution.retries and not self._killed:
+        elif execution.attempt <= execution.retries and not execution.pin and not self._killed:
             execution.attempt += 1
             self._scheduler.put_back([execution])
         else:

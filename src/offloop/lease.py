@@ -141,6 +141,9 @@ async def end_worker(
             item.cancel()
     dispatcher.scheduler.retire(worker)
     dispatcher.schedule_turn()
+    if handle is None and worker.pinned:  # it is yet to start, for what waits for it
+        await asyncio.sleep(0)
+        handle = dispatcher.handles.get(worker.number)
     return await asyncio.shield(handle.exited) if handle is not None else 0
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+#: The most async tasks of one worker that may overlap: each has its place in the page shared with it.
+MAX_CONCURRENCY = 1_999
+
 
 class Worker(ABC):
     """Runs tasks, first in, first out, higher ``priority`` first.
@@ -198,6 +201,8 @@ class WorkerFactory(ABC):
             raise TypeError(f"concurrency must be an int, not {type(concurrency).__name__}")
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+        if concurrency > MAX_CONCURRENCY:
+            raise ValueError(f"concurrency must be at most {MAX_CONCURRENCY}, not {concurrency}")
         if bootstrap is None or callable(bootstrap):
             return
         if not isinstance(bootstrap, str) and not hasattr(bootstrap, "__fspath__"):

@@ -73,3 +73,7 @@ class TestPickling(Process, suite.PicklingContract):
 
 class TestCrash(Process, suite.CrashContract):
     pass
+
+
+class TestLarge(Process, suite.LargeContract, suite.LargeCopyContract):
+    pass

@@ -84,6 +84,10 @@ class TestSharing(Thread, suite.SharingContract):
     pass
 
 
+class TestLarge(Thread, suite.LargeContract, suite.LargeSharingContract):
+    pass
+
+
 class TestAbandonment(Thread):
     """What happens to code that can't be stopped."""
 

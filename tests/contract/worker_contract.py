@@ -7,6 +7,7 @@ from contract.crash_contract import CrashContract
 from contract.environment_contract import BootstrapContract, EnvironmentContract
 from contract.execution_contract import CancelContract, ExecutionContract
 from contract.failure_contract import FailureContract, RemoteFailureContract
+from contract.large_contract import LargeContract, LargeCopyContract, LargeSharingContract
 from contract.lease_contract import LeaseContract
 from contract.lifecycle_contract import BindingContract, LifecycleContract
 from contract.map_contract import MapContract, MapFailureContract
@@ -23,6 +24,9 @@ __all__ = [
     "EnvironmentContract",
     "ExecutionContract",
     "FailureContract",
+    "LargeContract",
+    "LargeCopyContract",
+    "LargeSharingContract",
     "LeaseContract",
     "LifecycleContract",
     "MapContract",

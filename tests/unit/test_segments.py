@@ -2,62 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import threading
-from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, strategies as st
+from segment_peers import SIZE, Peers, open_descriptors, peers
 
 from offloop.shm import segments
-from offloop.shm.segments import ALIGN, IDLE, Imports, SegmentPool, rounded, space_for
-
-np = pytest.importorskip("numpy")
+from offloop.shm.segments import ALIGN, IDLE, SegmentPool, rounded, space_for
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="there are no memfds")
 
-SIZE = 1 << 16
-
-
-class Peers:
-    """An owner and a borrower in one process."""
-
-    def __init__(self, keep: int = segments.KEEP) -> None:
-        self.pool = SegmentPool(keep)
-        self.told: list[tuple[int, bool]] = []
-        self.imports = Imports(self._returned)
-
-    def _returned(self, number: int, spent: bool) -> None:
-        self.told.append((number, spent))
-        self.pool.returned(number, spent)
-
-    def lend(self, *sizes: int) -> tuple[int, list[memoryview]]:
-        """The number of the segment used, and the borrower's views."""
-        segment = self.pool.obtain(space_for(sizes))
-        fd = segment.take_descriptor()
-        if fd is not None:
-            self.imports.add(segment.number, fd, segment.size)
-        return segment.number, [self.imports.borrow(*loan) for loan in self.pool.lend(segment, sizes)]
-
-    def trim(self, now: float) -> list[int]:
-        closed = self.pool.trim(now)
-        for number in closed:
-            self.imports.drop(number)
-        return closed
-
-    def close(self) -> None:
-        self.pool.close()
-        self.imports.close()
-
-
-@pytest.fixture
-def peers() -> Iterator[Peers]:
-    made = Peers()
-    yield made
-    made.close()
+__all__ = ["peers"]
 
 
 @pytest.fixture
@@ -66,10 +26,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
     monkeypatch.setattr(segments, "monotonic", lambda: now[0])
     return now
-
-
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 # --- lending ---------------------------------------------------------------------------------------
@@ -255,164 +211,3 @@ def test_mappings_go_away_when_the_last_object_does() -> None:
     assert mapped() == before + 1
     del view
     assert mapped() == before
-
-
-# --- segments that can't be mapped -----------------------------------------------------------------
-
-
-def test_borrowing_from_a_segment_whose_descriptor_was_lost_says_so(peers: Peers) -> None:
-    peers.imports.add(1, None, SIZE)
-    with pytest.raises(OSError, match="descriptor was refused"):
-        peers.imports.borrow(1, 0, SIZE)
-    peers.imports.decline(1)
-    assert peers.told == [(1, True)], "and the owner is not to use it again"
-
-
-def test_borrowing_from_a_segment_that_could_not_be_mapped_says_why(
-    peers: Peers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    segment = peers.pool.obtain(SIZE)
-    before = open_descriptors()
-
-    def refuse(fd: int, size: int) -> Any:
-        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-
-    monkeypatch.setattr(segments, "_mapped", refuse)
-    fd = segment.take_descriptor()
-    peers.imports.add(segment.number, fd, SIZE)
-    with pytest.raises(OSError, match="Cannot allocate"):
-        peers.imports.borrow(segment.number, 0, SIZE)
-    assert open_descriptors() == before - 1
-
-
-def test_a_descriptor_that_cannot_be_mapped_is_an_error() -> None:
-    read, write = os.pipe()
-    try:
-        with pytest.raises(OSError):  # noqa: PT011 - the number is the kernel's choice
-            segments._mapped(read, SIZE)
-    finally:
-        os.close(read)
-        os.close(write)
-
-
-# --- finding and handing over ----------------------------------------------------------------------
-
-
-def test_a_buffer_in_a_loan_is_found_with_its_place(peers: Peers) -> None:
-    number, (first, second) = peers.lend(SIZE, SIZE)
-    found = peers.imports.find(second[100:200])
-    assert found is not None
-    assert (found[0].loan, found[1]) == ((number, SIZE, SIZE), 100)
-    del first
-
-
-def test_other_buffers_are_not_found(peers: Peers) -> None:
-    _, (view,) = peers.lend(SIZE)
-    assert peers.imports.find(memoryview(bytearray(10))) is None
-    assert peers.imports.find(view.toreadonly()) is None
-    assert peers.imports.find(view[:0]) is None
-
-
-def test_a_loan_that_nobody_sees_goes_over_and_is_not_returned(peers: Peers) -> None:
-    number, (view,) = peers.lend(SIZE)
-    view[:4] = b"mine"
-    found = peers.imports.find(view)
-    assert found is not None
-    found[0].begin_hand_over()
-    del view
-    assert found[0].end_hand_over() is None
-    peers.imports.forget(found[0])
-    assert peers.told == []
-    back = peers.pool.take_back(number, 0, SIZE)
-    assert bytes(back[:4]) == b"mine"
-    del back
-    assert peers.lend(SIZE)[0] == number
-
-
-def test_a_loan_that_somebody_sees_stays_and_is_returned_once(peers: Peers) -> None:
-    number, (view,) = peers.lend(SIZE)
-    found = peers.imports.find(view)
-    assert found is not None
-    found[0].begin_hand_over()
-    held = found[0].end_hand_over()
-    assert held is not None
-    del view
-    assert peers.told == [], "the view that was returned holds it"
-    del held
-    assert peers.told == [(number, False)]
-
-
-def test_a_loan_whose_last_object_dies_during_the_check_is_returned_once(peers: Peers) -> None:
-    number, views = peers.lend(SIZE)
-    found = peers.imports.find(views[0])
-    assert found is not None
-    borrowed = found[0]
-    borrowed.begin_hand_over()
-    look = borrowed._owner
-
-    def look_and_let_go() -> Any:  # as if another thread ran just there
-        owner = look()
-        views.clear()
-        return owner
-
-    borrowed._owner = look_and_let_go  # type: ignore[assignment]
-    held = borrowed.end_hand_over()
-    assert held is not None
-    assert peers.told == []
-    del held
-    assert peers.told == [(number, False)]
-
-
-def test_part_of_a_loan_that_was_handed_over_keeps_the_segment(peers: Peers) -> None:
-    number, (view,) = peers.lend(SIZE)
-    found = peers.imports.find(view)
-    assert found is not None
-    found[0].begin_hand_over()
-    del view
-    assert found[0].end_hand_over() is None
-    part = peers.pool.take_back(number, 64, 128)
-    assert len(part) == 128
-    assert peers.lend(SIZE)[0] != number
-
-
-# --- forks -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("side", ["pool", "imports"])
-def test_a_forked_process_never_sees_its_memory_used_again(peers: Peers, side: str) -> None:
-    number, (view,) = peers.lend(SIZE)
-    if side == "pool":
-        found = peers.imports.find(view)
-        assert found is not None
-        found[0].begin_hand_over()
-        del view
-        assert found[0].end_hand_over() is None
-        view = peers.pool.take_back(number, 0, SIZE)
-    view[:] = b"x" * SIZE
-    reused, tell = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.read(reused, 1)
-        os._exit(0 if bytes(view) == b"x" * SIZE else 1)
-    del view
-    again, views = peers.lend(SIZE)
-    views[0][:] = b"y" * SIZE
-    os.write(tell, b".")
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert again != number
-    assert peers.trim(0.0) == [number]
-    os.close(reused)
-    os.close(tell)
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_free_segments_outlast_a_fork(peers: Peers) -> None:
-    number, views = peers.lend(SIZE)
-    views.clear()
-    peers.pool.trim(0.0)
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert peers.lend(SIZE)[0] == number

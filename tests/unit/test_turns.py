@@ -271,6 +271,7 @@ def run_two_tasks(
     records: list[Any] = [(RUN, 0, 0, id, 0.0, 0.0, task) for id in (1, 2)]
     injector = Injector(turns, place, requested, delivered)
     previous = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 asks this when tracing begins
     sys.settrace(injector.trace)
     try:
         runner._work_off(records)

@@ -22,6 +22,9 @@ INTERRUPT: int = getattr(signals, "SIGRTMIN", signals.SIGUSR2 - 7) + 7
 #: The exit status of a worker whose parent is gone.
 ORPHANED = 70
 _CHUNK = 1 << 14
+#: Seconds after which a signal is sent again, should its task not have been interrupted: one that
+#: comes right before a system call begins to block is seen by Python only when the call has ended.
+_AGAIN = (0.001, 0.01, 0.1)
 
 
 class Control:
@@ -38,6 +41,7 @@ class Control:
         self._turns = turns
         self._frames = FrameDecoder(limit)
         self._runner_thread = _thread.get_ident()
+        self._pressing: dict[int, int] = {}  # places to be interrupted: how often their signal was sent
 
     def start(self) -> None:
         """Start the thread, and have its signal interrupt the calling one."""
@@ -49,12 +53,31 @@ class Control:
         # woken only if the kernel hands the signal to that very thread.
         signals.pthread_sigmask(signals.SIG_BLOCK, signals.valid_signals())
         try:
-            while data := self._sock.recv(_CHUNK):
+            while data := self._receive():
                 for record in self._frames.feed(data):
                     self._handle(record)
         except OSError:
             pass
         os._exit(ORPHANED)
+
+    def _receive(self) -> bytes:
+        """Wait for bytes, and meanwhile interrupt again what a first signal did not reach."""
+        while self._pressing:
+            self._sock.settimeout(_AGAIN[min(self._pressing.values()) - 1])
+            try:
+                return self._sock.recv(_CHUNK)
+            except TimeoutError:
+                for place, sent in list(self._pressing.items()):
+                    if sent < len(_AGAIN) and self._turns.is_to_be_interrupted(place):
+                        self._interrupt(place)
+                    else:
+                        del self._pressing[place]
+        self._sock.settimeout(None)
+        return self._sock.recv(_CHUNK)
+
+    def _interrupt(self, place: int) -> None:
+        self._pressing[place] = self._pressing.get(place, 0) + 1
+        signals.pthread_kill(self._runner_thread, INTERRUPT)
 
     def _handle(self, record: Record) -> None:
         numbers = unpack_numbers(record[6])
@@ -65,4 +88,4 @@ class Control:
         if record[0] == CANCEL:
             for place, _ in places:
                 if self._turns.request_cancel(place):
-                    signals.pthread_kill(self._runner_thread, INTERRUPT)
+                    self._interrupt(place)

@@ -86,6 +86,10 @@ class Turns:
             cancel()
         return cancel is None
 
+    def is_to_be_interrupted(self, place: int) -> bool:
+        """Other thread: whether the task at ``place`` runs on though its cancellation was requested."""
+        return self.interruptible == place and place in self.cancelled
+
     def settle(self) -> None:
         """Runner's thread: the task has ended; no interruption on its way may reach the next one."""
         if self.withdraw is not None:

@@ -211,7 +211,10 @@ class ProcessLink(Link):
                 records = self._receive()
             except (BlockingIOError, InterruptedError):
                 return
-            except (ProtocolError, OSError):
+            except ProtocolError as error:
+                self._take_before_garbage(error)
+                return
+            except OSError:
                 records = None
             if records is None:
                 self._data_ended()
@@ -267,7 +270,7 @@ class ProcessLink(Link):
             self._owner.link_unloadable(id, self._decode_failure(payload), start, end)
         elif kind == CANCELLED:
             self._owner.link_cancelled(id, start, end)
-        elif self._exchange.note(record):
+        elif self._is_about_segments(record):
             pass
         elif kind == READY:
             self._was_ready = True
@@ -277,6 +280,13 @@ class ProcessLink(Link):
         elif kind == BYE:
             self._said_bye = True
             self._timer = self._loop.call_later(EXIT_GRACE, self._exit_overdue)
+
+    def _is_about_segments(self, record: Record) -> bool:
+        try:
+            return self._exchange.note(record)
+        except (ProtocolError, OSError):  # nonsense, or no memory to map
+            self.kill()
+        return True
 
     def _control_readable(self) -> None:
         try:
@@ -317,8 +327,16 @@ class ProcessLink(Link):
                 self._deliver(float("inf"))
         except (BlockingIOError, InterruptedError):
             pass
-        except (ProtocolError, OSError):
+        except ProtocolError as error:
+            self._take_before_garbage(error)
+        except OSError:
             self.kill()
+
+    def _take_before_garbage(self, error: ProtocolError) -> None:
+        """The stream is spoilt, but what came before holds: those tasks have ended."""
+        self._unread = error.records
+        self._deliver(float("inf"))
+        self._data_ended()
 
     # -- the end ------------------------------------------------------------
 

@@ -29,6 +29,8 @@ class Roster(Generic[T]):
         self._idle: dict[WorkerState[T], float] = {}  # since when; the longest idle comes first
         self._ahead: dict[WorkerState[T], None] = {}  # those with more in hand than they run
         self._numbers = 0
+        #: Whether starting fails: then no worker is started that no task waits for.
+        self.discouraged = False
 
     @property
     def closing(self) -> bool:

@@ -171,6 +171,7 @@ class Scheduler(Roster[T]):
             return
         worker.phase = READY
         worker.progress = now
+        self.discouraged = False
         self._hungry[worker] = None
         if worker not in self._pinned_waiting:
             self._idle[worker] = now
@@ -304,7 +305,7 @@ class Scheduler(Roster[T]):
         starting = sum(w.phase == STARTING for w in self.workers.values()) if self._queue else 0
         wanted = len(self._queue) - starting - sum(not w.pinned for w in start)
         living = self._living()
-        floor = 0 if self.closing else self.limits.min_workers - living
+        floor = 0 if self.closing or self.discouraged else self.limits.min_workers - living
         new = min(max(wanted, floor), self.limits.max_workers - living)
         start += [self._new() for _ in range(new)]
         if wanted > new:  # a lease that was never used holds a place: its worker has to help

@@ -78,7 +78,15 @@ LARGE = 1 << 16
 
 
 class ProtocolError(Exception):
-    """The peer sent what is no frame, or one larger than the limit."""
+    """The peer sent what is no frame, or one larger than the limit.
+
+    Attributes:
+        records: what came before it in the same bytes.
+    """
+
+    def __init__(self, text: str, records: Sequence[Record] = ()) -> None:
+        super().__init__(text)
+        self.records = list(records)
 
 
 def frame(
@@ -196,7 +204,7 @@ class FrameDecoder:
         while end - position >= HEADER_SIZE:
             magic, kind, flags, ref, id, length, start, stop = unpack(data, position)
             if magic != MAGIC or length > self._limit:
-                raise ProtocolError(f"bad frame: magic {magic:#x}, length {length}")
+                raise ProtocolError(f"bad frame: magic {magic:#x}, length {length}", records)
             body = position + HEADER_SIZE
             position = body + length
             if position > end:

@@ -1,0 +1,196 @@
+"""The parent's event loop: large copies give way to other callbacks, and the memory is tidied up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from exchange_ends import (
+    End,
+    array,
+    descriptors,
+    ends,
+    pickled,
+)
+
+from offloop.child.exchange import (
+    Copy,
+    Part,
+    WithDescriptor,
+)
+from offloop.contexts import lending as lending_module, outbox as outbox_module
+from offloop.contexts.lending import Lending
+from offloop.contexts.outbox import Outbox
+from offloop.shm import segments
+from offloop.wire.frames import (
+    LOANS,
+    frame,
+)
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="there are no memfds")
+
+__all__ = ["ends"]
+
+# --- the parent's event loop -----------------------------------------------------------------------
+
+
+class Pipe:
+    """An outbox, and whatever came out of it."""
+
+    def __init__(self) -> None:
+        self.near, self.far = socket.socketpair()
+        self.near.setblocking(False)
+        self.far.setblocking(False)
+        self.outbox = Outbox(asyncio.get_running_loop(), self.near)
+
+    async def read(self, size: int) -> bytes:
+        got = b""
+        while len(got) < size:
+            got += await asyncio.get_running_loop().sock_recv(self.far, 1 << 16)
+        return got
+
+    def close(self) -> None:
+        self.outbox.close()
+        self.near.close()
+        self.far.close()
+
+
+@pytest.fixture
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every slice of 1,000 bytes uses the budget up."""
+    monkeypatch.setattr(outbox_module, "BUDGET", -1.0)
+    monkeypatch.setattr(outbox_module, "SLICE", 1000)
+
+
+async def count_turns(done: Callable[[], bool]) -> int:
+    """How many turns the event loop has until something is done."""
+    turns = 0
+    while not done():
+        await asyncio.sleep(0)
+        turns += 1
+    return turns
+
+
+@pytest.mark.usefixtures("small_slices")
+async def test_other_callbacks_run_between_the_slices_of_a_copy() -> None:
+    pipe = Pipe()
+    source, target = bytes(range(250)) * 80, bytearray(20_000)
+    pipe.outbox.write([Copy(memoryview(target), memoryview(source)), b"behind"])
+    turns = await count_turns(lambda: bytes(target) == source)
+    assert 18 <= turns <= 21
+    assert await pipe.read(6) == b"behind"
+    pipe.close()
+
+
+@pytest.mark.usefixtures("small_slices")
+async def test_a_frame_never_overtakes_the_copies_before_it() -> None:
+    pipe = Pipe()
+    sources = [bytes([number]) * 5_000 for number in b"123"]
+    targets = [bytearray(5_000) for _ in sources]
+    for source, target in zip(sources, targets, strict=True):
+        pipe.outbox.write([Copy(memoryview(target), memoryview(source)), source[:1]])
+    for number, source in enumerate(sources):
+        assert await pipe.read(1) == source[:1]
+        assert targets[: number + 1] == sources[: number + 1]
+    pipe.close()
+
+
+@pytest.mark.usefixtures("small_slices")
+async def test_closing_during_a_copy_lets_go_of_everything() -> None:
+    pipe = Pipe()
+    before = descriptors()
+    source, target = bytearray(50_000), bytearray(50_000)
+    pipe.outbox.write(
+        [Copy(memoryview(target), memoryview(source)), WithDescriptor(b"x", os.dup(0)), b"never sent"]
+    )
+    await asyncio.sleep(0)
+    pipe.outbox.close()
+    await asyncio.sleep(0)
+    source.clear()  # which is refused while anything holds its memory
+    target.clear()
+    assert descriptors() == before
+    pipe.close()
+
+
+async def test_a_lot_to_write_goes_on_when_the_socket_takes_more() -> None:
+    pipe = Pipe()
+    target = bytearray(10)
+    large = bytes(range(256)) * 8_000
+    pipe.outbox.write([large, Copy(memoryview(target), memoryview(b"0123456789")), b"end"])
+    assert bytes(target) == bytes(10), "the copy waits for its turn"
+    assert await pipe.read(len(large) + 3) == large + b"end"
+    assert bytes(target) == b"0123456789"
+    pipe.close()
+
+
+def lending(written: list[Part], monkeypatch: pytest.MonkeyPatch) -> tuple[Lending, list[Any]]:
+    """A parent's share, and the timers that it sets: to be called by hand."""
+    timers: list[Any] = []
+    loop = asyncio.get_running_loop()
+
+    def call_later(delay: float, callback: Callable[[], object], *args: Any) -> asyncio.TimerHandle:
+        assert delay == lending_module.TIDY_AFTER > segments.IDLE
+        timers.append(callback)
+        return asyncio.TimerHandle(0.0, callback, args, loop)
+
+    monkeypatch.setattr(loop, "call_later", call_later)
+    return Lending(loop, written.extend), timers
+
+
+async def test_disuse_is_looked_for_after_the_last_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Part] = []
+    share, timers = lending(written, monkeypatch)
+    share.used()
+    share.used()
+    assert len(timers) == 1
+    timers.pop()()
+    assert written == [frame(LOANS)], "the worker is nudged"
+    assert len(timers) == 1, "the second use was not long enough ago"
+    timers.pop()()
+    assert (len(written), timers) == (2, [])
+    share.close()
+
+
+async def test_disuse_is_looked_for_again_while_memory_is_lent(monkeypatch: pytest.MonkeyPatch) -> None:
+    share, timers = lending([], monkeypatch)
+    share.exchange.lay_out(*pickled(array()))
+    before = share.exchange.take_before()
+    share.used()
+    timers.pop()()
+    assert len(timers) == 1
+    del before
+    share.close()
+
+
+async def test_the_end_of_a_loan_is_told_at_once_and_followed_by_a_look(
+    ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, worker = ends
+    written: list[Part] = []
+    share, timers = lending(written, monkeypatch)
+    worker.peer.exchange = share.exchange
+    got = worker.peer.load(worker.send_object(array()))
+    del got
+    assert written == []
+    await asyncio.sleep(0)
+    assert [bytes(part)[:3] for part in written if isinstance(part, bytes)] == [frame(LOANS)[:3]]
+    assert len(timers) == 1
+    share.close()
+
+
+def test_a_loan_that_ends_after_its_event_loop_is_no_error(ends: tuple[End, End]) -> None:
+    _, worker = ends
+    loop = asyncio.new_event_loop()
+    share = Lending(loop, lambda parts: None)
+    worker.peer.exchange = share.exchange
+    got = worker.peer.load(worker.send_object(array()))
+    loop.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del got
+    share.close()
