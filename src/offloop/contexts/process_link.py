@@ -381,9 +381,8 @@ class ProcessLink(Link):
                 f"worker {self.pid} ended while it was starting, with exit code {code}"
             )
         clean = self._said_bye and code == 0
-        self._owner.link_exited(
-            Exit(code, clean, started, self._problem, self._peak_rss, self.pid, stack, output)
-        )
+        exit = Exit(code, clean, started, self._problem, self._peak_rss, self.pid, stack, output)
+        self._owner.link_exited(exit)
 
     def _release(self) -> None:
         loop = self._loop
