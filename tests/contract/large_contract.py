@@ -84,7 +84,7 @@ structures = st.recursive(
 class LargeContract(Context):
     """Every context."""
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     @given(batch=st.lists(structures, min_size=1, max_size=6), twice=st.booleans())
     def test_any_structure_of_arrays_comes_back_as_it_was(
         self, run_loop: Any, batch: list[Any], twice: bool

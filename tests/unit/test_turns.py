@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import permutations
 from types import FrameType
@@ -281,10 +282,7 @@ def run_two_tasks(
     return port.outcomes, injector.instructions
 
 
-@pytest.mark.parametrize(("task", "usual"), [(work, "result"), (fail, "ValueError('as usual')")])
-def test_a_cancellation_at_any_instruction_ends_the_task_it_names_or_none(
-    task: Callable[[], Any], usual: str
-) -> None:
+def inject_everywhere(task: Callable[[], Any], usual: str) -> None:
     whole, count = run_two_tasks(task)
     assert whole == [(usual, 1), (usual, 2)]
     assert count > 100
@@ -300,6 +298,16 @@ def test_a_cancellation_at_any_instruction_ends_the_task_it_names_or_none(
                 assert what[place] in (usual, "cancelled"), case
                 seen.add((place, what[place]))
     assert len(seen) == 4
+
+
+@pytest.mark.parametrize(("task", "usual"), [(work, "result"), (fail, "ValueError('as usual')")])
+def test_a_cancellation_at_any_instruction_ends_the_task_it_names_or_none(
+    task: Callable[[], Any], usual: str
+) -> None:
+    # In a thread of its own: an exception that a trace function raises while another one is
+    # being left behind stays that thread's handled one, and the context of all that follow.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(inject_everywhere, task, usual).result()
 
 
 def test_a_task_cancelled_while_it_was_loaded_does_not_run() -> None:
