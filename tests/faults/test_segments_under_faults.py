@@ -303,9 +303,10 @@ async def test_memory_of_tasks_that_never_started_is_given_back(
         await eventually(lambda: arrays.segment_bytes() >= 2 * SIZE)
         for execution in behind:
             execution.cancel()
+        await asyncio.wait(behind)
+        assert all(execution.cancelled() for execution in behind)
         gate.open()
         await held
-        await asyncio.wait(behind)
         await nothing_mapped(pool)
 
 
