@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable, Iterable
+from collections.abc import AsyncIterable, Callable, Hashable, Iterable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -19,7 +19,6 @@ R = TypeVar("R")
 
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, WorkerPool] = WeakKeyDictionary()
 _factories: WeakKeyDictionary[asyncio.AbstractEventLoop, WorkerFactory] = WeakKeyDictionary()
-_guards: WeakKeyDictionary[asyncio.AbstractEventLoop, list[AsyncGenerator[None]]] = WeakKeyDictionary()
 
 
 def pool(new: WorkerPool | None = None, /) -> WorkerPool:
@@ -41,7 +40,7 @@ def pool(new: WorkerPool | None = None, /) -> WorkerPool:
         current = WorkerPool(factory=factory())
     if _pools.get(loop) is not current:
         _pools[loop] = current
-        _end_with_loop(loop, current)
+        current.end_with_loop()
     return current
 
 
@@ -53,24 +52,6 @@ def _running_loop() -> asyncio.AbstractEventLoop:
             "no event loop is running here: these functions are for async code; "
             "from synchronous code use offloop.Executor"
         ) from None
-
-
-def _end_with_loop(loop: asyncio.AbstractEventLoop, current: WorkerPool) -> None:
-    """Shut the pool down when its loop ends: ``shutdown_asyncgens`` closes this generator."""
-
-    async def guard() -> AsyncGenerator[None]:
-        try:
-            yield
-        finally:
-            if current.is_running():
-                await current.__aexit__(asyncio.CancelledError, None, None)
-
-    generator = guard()
-    try:
-        generator.__anext__().send(None)  # runs to the yield, and tells the loop of the generator
-    except StopIteration:
-        pass
-    _guards.setdefault(loop, []).append(generator)
 
 
 def factory(new: WorkerFactory | str | None = None, /) -> WorkerFactory:

@@ -20,6 +20,7 @@ from offloop.errors import QueueFull, StatusError, WorkerKilled
 from offloop.execution import Execution
 from offloop.handle import WorkerHandle
 from offloop.link import Context
+from offloop.loopend import at_loop_end, end_with_loop
 from offloop.policy import ContextMaker, Policy
 from offloop.protocols import TaskLike
 from offloop.scheduling.estimate import Kinds
@@ -68,6 +69,8 @@ class Dispatcher:
         self._closed: asyncio.Future[int] | None = None
         self._ending: asyncio.Task[None] | None = None
         self.ended_for_good = False
+        #: Whether the event loop's end shall shut it down, as the global pool's does.
+        self.ends_with_loop = False
         self._room: list[asyncio.Future[None]] = []
 
     # -- taking tasks -------------------------------------------------------
@@ -131,6 +134,7 @@ class Dispatcher:
             )
         if self.loop is None:
             self.loop = loop
+            self._disarm = at_loop_end(lambda: end_with_loop(self))
         elif self.loop is not loop:
             raise RuntimeError(
                 "this worker or pool belongs to another event loop; make one for each loop, or use "
@@ -351,9 +355,19 @@ class Dispatcher:
         else:
             self.loop.call_soon_threadsafe(callback, *args)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes tasks."""
+        return self.status == OPEN
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether there are workers, or what they share."""
+        return bool(self.handles) or self._context is not None
+
     def abandoned(self) -> bool:
         """Whether workers live that nobody will shut down, now that the owner goes."""
-        return self.status == OPEN and bool(self.handles or self._context)
+        return self.status == OPEN and self.has_workers
 
     def abandon(self) -> None:
         """The owner is gone: end the workers, through the event loop if it still runs."""
@@ -380,5 +394,6 @@ class Dispatcher:
 
     def _report_end(self, ending: asyncio.Task[None] | None = None) -> None:
         self.ended_for_good = True
+        self._disarm()
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(self.exit_code)

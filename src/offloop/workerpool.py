@@ -148,6 +148,11 @@ class WorkerPool(Worker):
             if worker is not None and dispatcher.status == OPEN:
                 await end_worker(dispatcher, worker)
 
+    def end_with_loop(self) -> None:
+        """Shut down by itself, without a warning, when the running event loop ends."""
+        self._dispatcher.bind()
+        self._dispatcher.ends_with_loop = True
+
     async def wait_for_room(self) -> None:
         """Wait until ``enqueue`` would not raise `QueueFull`.
 

@@ -77,6 +77,17 @@ async def crash(execution: Any, pid: int) -> None:
         await execution
 
 
+def ledgers() -> int:
+    """How many descriptors of workers' ledgers there are: one a worker, and another while it is started."""
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found += "offloop-ledger" in os.readlink(f"/proc/self/fd/{name}")
+        except OSError:  # the descriptor that listed the others
+            continue
+    return found
+
+
 # --- death -----------------------------------------------------------------------------------------
 
 
@@ -220,6 +231,7 @@ async def test_a_worker_out_of_descriptors_fails_what_it_cannot_take_and_recover
 async def test_a_parent_out_of_descriptors_fails_what_it_cannot_take_and_recovers() -> None:
     async with WorkerPool(1) as pool:
         pid = await pool.submit(os.getpid)
+        await eventually(lambda: ledgers() == 1)
         arrays.use_up_descriptors()
         with pytest.warns(RuntimeWarning, match="slowly"):
             assert await pool.submit(arrays.total, arrays.numbers(SIZE)) == arrays.total(arrays.numbers(SIZE))

@@ -114,7 +114,12 @@ class Template:
         Returns:
             In the new worker: its descriptors.  In the template: True, or False without a parent.
         """
-        data, ancillary, _, _ = self._sock.recvmsg(HEADER_SIZE, sockets.CMSG_LEN(3 * _INT), MSG_CMSG_CLOEXEC)
+        try:
+            data, ancillary, _, _ = self._sock.recvmsg(
+                HEADER_SIZE, sockets.CMSG_LEN(3 * _INT), MSG_CMSG_CLOEXEC
+            )
+        except ConnectionError:
+            return False
         fds = [
             int.from_bytes(rights[at : at + _INT], sys.byteorder)
             for _, _, rights in ancillary
