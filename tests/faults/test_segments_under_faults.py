@@ -246,6 +246,7 @@ async def test_a_parent_out_of_descriptors_fails_what_it_cannot_take_and_recover
 async def test_descriptors_stay_as_many_over_many_large_tasks() -> None:
     async with WorkerPool(1) as pool:
         kept = [await pool.submit(arrays.echo, arrays.numbers(SIZE))]
+        await eventually(lambda: ledgers() == 1)
         here, there = arrays.open_descriptors(), await pool.submit(arrays.open_descriptors)
         for start in range(100):
             got = await pool.submit(arrays.numbers, 1 << 19, start)

@@ -86,6 +86,8 @@ class Overlap:
                 if monotonic() > until:
                     self._loop.call_soon(self._pump)
                     break
+            else:  # taken back: what it borrowed goes back too
+                runner.port.note(record, runner.environment)
         runner.port.running(0, 0, 0.0)
         runner.port.flush()
         self._arm_expiry()
