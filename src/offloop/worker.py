@@ -213,9 +213,7 @@ class ContextWorker(Worker):
     """A single worker, over whatever context its factory has."""
 
     def __init__(self, factory: WorkerFactory) -> None:
-        limits = Limits(
-            max_workers=1, min_workers=0, idle_timeout=float("inf"), slots=factory.slots, share=False
-        )
+        limits = Limits(max_workers=1, min_workers=0, idle_timeout=float("inf"), slots=factory.slots)
         self._dispatcher = Dispatcher(factory, Policy(limits, heal=False), self)
 
     def is_running(self) -> bool:

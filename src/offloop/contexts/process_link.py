@@ -8,7 +8,6 @@ import signal
 import socket
 from collections.abc import Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from offloop.child.exchange import Part
 from offloop.contexts.forks import close_in_forks
@@ -17,6 +16,7 @@ from offloop.contexts.outbox import Outbox
 from offloop.contexts.replies import Replies, name_behind, unloadable_result
 from offloop.contexts.sending import Sender
 from offloop.contexts.setup import WorkerOptions
+from offloop.contexts.starters import LIMIT, Starter
 from offloop.errors import WorkerStartError
 from offloop.link import Exit, Link, LinkOwner, S, Sendable, not_started
 from offloop.shm.ledger import Ledger, create_file
@@ -41,9 +41,6 @@ from offloop.wire.frames import (
     unpack_numbers,
 )
 
-if TYPE_CHECKING:
-    from offloop.contexts.starters import Starter
-
 #: Bytes asked for in one receive.
 CHUNK = 1 << 16
 #: Seconds of reading after which other callbacks of the event loop get their turn.
@@ -58,8 +55,6 @@ STRIDE = 16
 EXIT_GRACE = 3.0
 #: Seconds to wait for the exit status of a process that is known to be dead.
 STATUS_GRACE = 0.5
-#: The largest payload accepted, in bytes: more than the machine's memory is no message.
-LIMIT = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class ProcessLink(Link):

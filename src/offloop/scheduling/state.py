@@ -108,7 +108,6 @@ class Limits(NamedTuple):
         idle_timeout: seconds after which an idle worker above the minimum retires.
         max_tasks_per_worker: tasks after which a worker is replaced, or None.
         slots: how many tasks a worker runs at a time (a factory's ``concurrency``).
-        share: whether tasks may move between workers.
     """
 
     max_workers: int
@@ -116,4 +115,3 @@ class Limits(NamedTuple):
     idle_timeout: float = 60.0
     max_tasks_per_worker: int | None = None
     slots: int = 1
-    share: bool = True
