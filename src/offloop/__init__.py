@@ -15,8 +15,18 @@ if sys.platform == "win32":
 
 # What type checkers and editors see: the same names as in _HOME below.
 if TYPE_CHECKING:
+    from offloop.adapters import (
+        register_joblib_backend as register_joblib_backend,
+        register_opentelemetry as register_opentelemetry,
+    )
+    from offloop.adapters.futures import Executor as Executor
+    from offloop.channel import Channel as Channel
     from offloop.contexts import (
+        AutoWorkerFactory as AutoWorkerFactory,
+        DaskWorkerFactory as DaskWorkerFactory,
+        InterpreterWorkerFactory as InterpreterWorkerFactory,
         ProcessWorkerFactory as ProcessWorkerFactory,
+        RayWorkerFactory as RayWorkerFactory,
         ThreadWorkerFactory as ThreadWorkerFactory,
         WorkerFactory as WorkerFactory,
     )
@@ -27,7 +37,9 @@ if TYPE_CHECKING:
         get_worker as get_worker,
         map as map,
         pool as pool,
+        stream as stream,
         submit as submit,
+        to_interpreter as to_interpreter,
         to_process as to_process,
     )
     from offloop.environment import Environment as Environment, LocalEnvironment as LocalEnvironment
@@ -48,8 +60,23 @@ if TYPE_CHECKING:
     )
     from offloop.execution import Execution as Execution
     from offloop.lease import LeasedWorker as LeasedWorker
-    from offloop.protocols import TaskContext as TaskContext, TaskLike as TaskLike
+    from offloop.live import Progress as Progress
+    from offloop.observe.histogram import Histogram as Histogram
+    from offloop.observe.report import write_report as write_report
+    from offloop.observe.statistics import (
+        RunningTask as RunningTask,
+        Statistics as Statistics,
+        WorkerStatistics as WorkerStatistics,
+    )
+    from offloop.protocols import (
+        TaskChannel as TaskChannel,
+        TaskContext as TaskContext,
+        TaskLike as TaskLike,
+    )
+    from offloop.serving import serve_statistics as serve_statistics
+    from offloop.streams import Stream as Stream
     from offloop.task import CallableTask as CallableTask, Task as Task, current_task as current_task
+    from offloop.tracing import Trace as Trace
     from offloop.worker import Worker as Worker
     from offloop.workerpool import WorkerPool as WorkerPool
 
@@ -59,14 +86,27 @@ _HOME = {
         "WorkerError WorkerCrashed WorkerKilled WorkerStartError RemoteTraceback TaskCancelled"
     ),
     "task": "Task CallableTask current_task",
-    "protocols": "TaskLike TaskContext",
+    "protocols": "TaskLike TaskContext TaskChannel",
     "environment": "Environment LocalEnvironment",
     "execution": "Execution",
+    "live": "Progress",
+    "channel": "Channel",
+    "streams": "Stream",
+    "tracing": "Trace",
+    "serving": "serve_statistics",
     "worker": "Worker",
     "workerpool": "WorkerPool",
     "lease": "LeasedWorker",
-    "contexts": "WorkerFactory ProcessWorkerFactory ThreadWorkerFactory",
-    "defaults": "pool enqueue submit map get_worker factory create_worker to_process",
+    "contexts": (
+        "WorkerFactory ProcessWorkerFactory ThreadWorkerFactory InterpreterWorkerFactory AutoWorkerFactory "
+        "DaskWorkerFactory RayWorkerFactory"
+    ),
+    "adapters": "register_joblib_backend register_opentelemetry",
+    "adapters.futures": "Executor",
+    "observe.histogram": "Histogram",
+    "observe.report": "write_report",
+    "observe.statistics": "Statistics WorkerStatistics RunningTask",
+    "defaults": ("pool enqueue submit map stream get_worker factory create_worker to_process to_interpreter"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names.split()}
 

@@ -1,4 +1,4 @@
-"""How many CPUs this process may really use."""
+"""How many CPUs this process may really use, and what else its control groups allow it."""
 
 from __future__ import annotations
 
@@ -29,34 +29,56 @@ def usable_cpus(root: Path = Path("/")) -> int:
 
 def cgroup_quota(root: Path = Path("/")) -> float | None:
     """The tightest CPU quota of this process's control groups, in CPUs; None where there is none."""
+    return _tightest(root, "cpu", _quota_v2, _quota_v1)
+
+
+def cgroup_memory(root: Path = Path("/")) -> int | None:
+    """The tightest memory limit of this process's control groups, in bytes; None where there is none."""
+    limit = _tightest(root, "memory", _reader("memory.max"), _reader("memory.limit_in_bytes"))
+    return int(limit) if limit is not None and limit < _NO_LIMIT else None
+
+
+def cgroup_processes(root: Path = Path("/")) -> int | None:
+    """How many processes and threads its control groups allow at the most; None where there is no limit."""
+    limit = _tightest(root, "pids", _reader("pids.max"), _reader("pids.max"))
+    return int(limit) if limit is not None else None
+
+
+#: Version 1 has no word for "no limit", but the largest number of pages.
+_NO_LIMIT = 1 << 60
+
+Reader = Callable[[Path], float | None]
+
+
+def _tightest(root: Path, controller: str, read_v2: Reader, read_v1: Reader) -> float | None:
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return None
-    quotas: list[float] = []
+    limits: list[float] = []
     for line in lines:
         _, _, rest = line.partition(":")
         controllers, colon, path = rest.partition(":")
         if not colon:
             continue
         if controllers == "":
-            quotas += _quotas(root / "sys/fs/cgroup", path, _quota_v2)
-        elif "cpu" in controllers.split(","):
-            quotas += _quotas(root / "sys/fs/cgroup" / controllers, path, _quota_v1)
-    return min(quotas, default=None)
+            limits += _limits(root / "sys/fs/cgroup", path, read_v2)
+        elif controller in controllers.split(","):
+            limits += _limits(root / "sys/fs/cgroup" / controllers, path, read_v1)
+    return min(limits, default=None)
 
 
-def _quotas(mount: Path, path: str, read: Callable[[Path], float | None]) -> list[float]:
-    """The quotas of a group and of all above it; inside a container its own group is the mount itself."""
+def _limits(mount: Path, path: str, read: Reader) -> list[float]:
+    """The limits of a group and of all above it; inside a container its own group is the mount itself."""
     group = mount / path.lstrip("/")
     found: list[float] = []
     for folder in (group, *group.parents):
         try:
-            quota = read(folder)
+            limit = read(folder)
         except (OSError, ValueError, ZeroDivisionError):
-            quota = None
-        if quota is not None and quota > 0:
-            found.append(quota)
+            limit = None
+        if limit is not None and limit > 0:
+            found.append(limit)
         if folder == mount:
             break
     return found
@@ -70,3 +92,13 @@ def _quota_v2(folder: Path) -> float | None:
 def _quota_v1(folder: Path) -> float | None:
     quota = int((folder / "cpu.cfs_quota_us").read_text())
     return None if quota <= 0 else quota / int((folder / "cpu.cfs_period_us").read_text())
+
+
+def _reader(name: str) -> Reader:
+    """Reads a file that holds a number or ``max``."""
+
+    def read(folder: Path) -> float | None:
+        text = (folder / name).read_text().strip()
+        return None if text == "max" else int(text)
+
+    return read

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Hashable, Iterable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator
+from typing import Any, Literal, Unpack, overload
 from weakref import WeakKeyDictionary
 
+from offloop.calls import Inputs, MapKeywords, P, R
 from offloop.contexts import resolve_factory
 from offloop.execution import Execution
 from offloop.lease import LeasedWorker
 from offloop.mapping import Map
 from offloop.protocols import TaskLike
+from offloop.streams import Stream
+from offloop.task import Task
 from offloop.worker import Worker, WorkerFactory
 from offloop.workerpool import WorkerPool
 
-R = TypeVar("R")
-
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, WorkerPool] = WeakKeyDictionary()
+#: Pools of another kind than the global one.
+_beside: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, WorkerPool]] = WeakKeyDictionary()
 _factories: WeakKeyDictionary[asyncio.AbstractEventLoop, WorkerFactory] = WeakKeyDictionary()
 
 
@@ -32,16 +35,23 @@ def pool(new: WorkerPool | None = None, /) -> WorkerPool:
         global `factory`.
 
     Raises:
-        RuntimeError: no event loop is running here.
+        RuntimeError: no event loop is running here, or ``new`` belongs to another one.
+        TypeError: ``new`` is no pool.
     """
     loop = _running_loop()
+    _check_pool(new)
     current = new if new is not None else _pools.get(loop)
     if current is None or (new is None and not current.is_running()):
         current = WorkerPool(factory=factory())
     if _pools.get(loop) is not current:
-        _pools[loop] = current
         current.end_with_loop()
+        _pools[loop] = current
     return current
+
+
+def _check_pool(new: object) -> None:
+    if not (new is None or isinstance(new, WorkerPool)):
+        raise TypeError(f"the global pool must be a WorkerPool, not {type(new).__name__}")
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
@@ -71,6 +81,24 @@ def create_worker() -> Worker:
     return factory().create()
 
 
+@overload
+def enqueue(
+    task: Task[R],
+    *,
+    timeout: float | None = None,
+    priority: int = 0,
+    retries: int = 0,
+    key: Hashable = None,
+) -> Execution[R]: ...
+@overload
+def enqueue(
+    task: TaskLike[Any],
+    *,
+    timeout: float | None = None,
+    priority: int = 0,
+    retries: int = 0,
+    key: Hashable = None,
+) -> Execution[Any]: ...
 def enqueue(
     task: TaskLike[Any],
     *,
@@ -83,16 +111,62 @@ def enqueue(
     return pool().enqueue(task, timeout=timeout, priority=priority, retries=retries, key=key)
 
 
+@overload
+def submit(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Execution[R]: ...
+@overload
+def submit(
+    fn: Callable[P, AsyncIterator[R] | Iterator[R]], /, *args: P.args, **kwargs: P.kwargs
+) -> Execution[list[R]]: ...
+@overload
+def submit(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Execution[R]: ...
 def submit(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Execution[Any]:
     """Queue a call on the global pool; see `Worker.submit`."""
     return pool().submit(fn, *args, **kwargs)
 
 
+@overload
+def map(
+    fn: Callable[..., Awaitable[R]],
+    *iterables: Inputs,
+    return_exceptions: Literal[False] = False,
+    **options: Unpack[MapKeywords],
+) -> Map[R]: ...
+@overload
+def map(
+    fn: Callable[..., AsyncIterator[R] | Iterator[R]],
+    *iterables: Inputs,
+    return_exceptions: Literal[False] = False,
+    **options: Unpack[MapKeywords],
+) -> Map[list[R]]: ...
+@overload
+def map(
+    fn: Callable[..., R],
+    *iterables: Inputs,
+    return_exceptions: Literal[False] = False,
+    **options: Unpack[MapKeywords],
+) -> Map[R]: ...
+@overload
+def map(fn: Callable[..., Any], *iterables: Inputs, **options: Any) -> Map[Any]: ...
 def map(  # hides the builtin in this module only: the public name is `offloop.map`
-    fn: Callable[..., R], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Any
-) -> Map[R]:
+    fn: Callable[..., Any], *iterables: Inputs, **options: Any
+) -> Map[Any]:
     """Call ``fn`` over the iterables on the global pool; see `Worker.map`."""
     return pool().map(fn, *iterables, **options)
+
+
+@overload
+def stream(task: Task[list[R]], /) -> Stream[R]: ...
+@overload
+def stream(task: TaskLike[Any], /) -> Stream[Any]: ...
+@overload
+def stream(
+    task: Callable[P, AsyncIterable[R] | Iterable[R]], /, *args: P.args, **kwargs: P.kwargs
+) -> Stream[R]: ...
+@overload
+def stream(task: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Stream[Any]: ...
+def stream(task: TaskLike[Any] | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Stream[Any]:
+    """Run a generator on the global pool, and get its items as they come; see `Worker.stream`."""
+    return pool().stream(task, *args, **kwargs)
 
 
 def get_worker() -> LeasedWorker:
@@ -100,7 +174,15 @@ def get_worker() -> LeasedWorker:
     return pool().get_worker()
 
 
-async def to_process(fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
+@overload
+async def to_process(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+@overload
+async def to_process(
+    fn: Callable[P, AsyncIterator[R] | Iterator[R]], /, *args: P.args, **kwargs: P.kwargs
+) -> list[R]: ...
+@overload
+async def to_process(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+async def to_process(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Run a function in another process, as `asyncio.to_thread` does in a thread.
 
     It runs on the global pool where that is one of processes, else on one made
@@ -112,5 +194,47 @@ async def to_process(fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
     Raises:
         What it raises; see the errors of a task.  Cancelling the call cancels the function.
     """
-    result: R = await pool().submit(fn, *args, **kwargs)
-    return result
+    return await _pool_of("process").submit(fn, *args, **kwargs)
+
+
+@overload
+async def to_interpreter(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+@overload
+async def to_interpreter(
+    fn: Callable[P, AsyncIterator[R] | Iterator[R]], /, *args: P.args, **kwargs: P.kwargs
+) -> list[R]: ...
+@overload
+async def to_interpreter(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+async def to_interpreter(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Run a function in another interpreter of this process, in parallel with this one.
+
+    It runs on the global pool where that is one of interpreters, else on one
+    made for the purpose, which ends with the event loop too.
+
+    Returns:
+        What ``fn(*args, **kwargs)`` returns.
+
+    Raises:
+        RuntimeError: this Python is older than 3.14.
+        What the function raises; see the errors of a task.  Cancelling the call
+        cancels the function, as far as an interpreter's can be.
+    """
+    return await _pool_of("interpreter").submit(fn, *args, **kwargs)
+
+
+def _pool_of(kind: str) -> WorkerPool:
+    """The global pool if its workers live in such a context, else one beside it."""
+    loop = _running_loop()
+    current = _pools.get(loop)
+    if current is not None and current.is_running():
+        is_of_kind = current.context == kind
+    else:
+        is_of_kind = factory().kind == kind
+    if is_of_kind:
+        return pool()
+    beside = _beside.setdefault(loop, {})
+    found = beside.get(kind)
+    if found is None or not found.is_running():
+        found = beside[kind] = WorkerPool(factory=kind)
+        found.end_with_loop()
+    return found

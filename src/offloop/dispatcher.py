@@ -11,29 +11,36 @@ import asyncio
 from asyncio import AbstractEventLoop
 from asyncio.events import _get_running_loop
 from collections.abc import Callable, Mapping
+from contextvars import Context as VariableContext, copy_context
 from copy import copy
 from time import monotonic
 from typing import Any
 from weakref import ref
 
+from offloop.child.nesting import refuse_while_loading
 from offloop.errors import QueueFull, StatusError, WorkerKilled
 from offloop.execution import Execution
-from offloop.handle import WorkerHandle
+from offloop.handle import WorkerHandle, any_left
+from offloop.idletimer import IdleTimer
 from offloop.link import Context
-from offloop.loopend import at_loop_end, end_with_loop
+from offloop.loopend import at_loop_end, end_with_loop, newcomers, not_here
+from offloop.observe.meter import Meters, outcome_of
 from offloop.policy import ContextMaker, Policy
 from offloop.protocols import TaskLike
+from offloop.room import Room
 from offloop.scheduling.estimate import Kinds
 from offloop.scheduling.scheduler import Scheduler
 from offloop.scheduling.state import Plan, WorkerState
 
-#: Taking tasks; finishing them; killed; (a single worker) crashed or unable to start.
-OPEN, CLOSING, KILLED, BROKEN = range(4)
+#: Taking tasks; finishing them; killed; (a single worker) crashed or unable to start; the parent's.
+OPEN, CLOSING, KILLED, BROKEN, FORKED = range(5)
 
 #: Seconds between looks at workers that hold more than they run.
 TICK = 0.002
 #: Failed starts in a row, with none succeeding, after which what waits fails.
 MAX_START_FAILURES = 3
+#: For how many failures a start counts that others ended, by a signal: it says little of the next one.
+KILLED_START = 1 / 8
 
 
 class Dispatcher:
@@ -48,30 +55,37 @@ class Dispatcher:
     def __init__(self, factory: ContextMaker, policy: Policy, owner: object) -> None:
         self.policy = policy
         self.scheduler: Scheduler[Execution[Any]] = Scheduler(policy.limits)
+        self._queue = self.scheduler.queue
         self.status = OPEN
         self.handles: dict[int, WorkerHandle] = {}
         self.loop: AbstractEventLoop | None = None
-        self.crashes = 0
-        self.start_failures = 0
-        self.exit_code = 0
+        self.start_failures, self.exit_code = 0.0, 0
+        #: Whether a warning has said that ``max_memory_per_worker`` is below what any worker needs.
+        self.has_warned_of_memory = False
         self.owner = ref(owner)
+        self.make_execution: type[Execution[Any]] = Execution
         self._kept: object = None
-        self._factory = factory
+        self.factory = factory
         self._context: Context | None = None
         self._kind_of = Kinds().of
         self._ids = 0
         #: How many executions have not ended.
         self.outstanding = 0
-        self._queue_limit = policy.queue_limit
+        self.meters = Meters()
+        self.room = Room(policy.queue_limit, policy.limits.max_workers * policy.limits.slots)
+        self._most = self.room.most
         self._turn_due = False
+        #: When the latest turn was asked for: what is enqueued until it comes has waited since then.
+        self._turn_asked = 0.0
         self._ticking = False
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_timer = IdleTimer(self.scheduler.idle_deadline, self.schedule_turn)
         self._closed: asyncio.Future[int] | None = None
         self._ending: asyncio.Task[None] | None = None
         self.ended_for_good = False
         #: Whether the event loop's end shall shut it down, as the global pool's does.
         self.ends_with_loop = False
-        self._room: list[asyncio.Future[None]] = []
+        for tell in newcomers:
+            tell(self)
 
     # -- taking tasks -------------------------------------------------------
 
@@ -80,43 +94,46 @@ class Dispatcher:
 
         Args:
             task: the task, which was checked.
-            options: what is not as usual: ``timeout``, ``priority``, ``retries``,
-                ``key``, or ``pin``, the number of the one worker that may run it.
+            options: of `Worker.enqueue`, or ``pin``, the number of the one worker that may run it.
         """
         loop = self.loop
         if loop is None or _get_running_loop() is not loop:
             loop = self.bind()
         if self.status != OPEN:
             self.refuse()
-        if self._queue_limit is not None and self.outstanding >= self._queue_limit + self._capacity:
-            raise QueueFull(f"{self._queue_limit} tasks are waiting, which is this pool's queue_limit")
-        execution: Execution[Any] = Execution(loop=loop)
+        if self._most is not None and self.outstanding >= self._most:
+            raise QueueFull(f"{self.room.limit} tasks are waiting, which is this pool's queue_limit")
+        options = options and self.scheduler.interned(options)
+        execution = self.make_execution(loop=loop)
         self._ids = execution.id = self._ids + 1
         execution.task = task
         execution.kind = self._kind_of(task)
         execution._dispatcher = self
-        if options is not None:
-            for name, value in options.items():
-                setattr(execution, name, value)
+        if context := copy_context():  # it is empty as a rule, and then nothing is kept
+            execution.context = context
         if not self.outstanding:
             self._kept = self.owner()
         self.outstanding += 1
-        self.scheduler.add(execution)
+        if options is None:
+            execution.queue = queue = self._queue
+            queue.usual.append(execution)  # as `Scheduler.add` would
+        else:
+            for name, value in options.items():
+                setattr(execution, name, value)
+            self.scheduler.add(execution)
         if not self._turn_due:
-            self._turn_due = True
-            loop.call_soon(self._turn)
+            self.schedule_turn()
+        execution._enqueued = self._turn_asked
         return execution
 
     @property
-    def _capacity(self) -> int:
-        limits = self.policy.limits
-        return limits.max_workers * limits.slots
+    def submitted(self) -> int:
+        """How many tasks were ever enqueued."""
+        return self._ids
 
     def refuse(self) -> None:
         """Raise the error for a dispatcher that takes no more tasks."""
-        if self.status == BROKEN:
-            raise StatusError("The worker has crashed")
-        raise StatusError("The worker has been shut down")
+        raise StatusError(f"The worker has {'crashed' if self.status == BROKEN else 'been shut down'}")
 
     def check_open(self) -> None:
         """Raise the error for the wrong event loop, or for a dispatcher that takes no more tasks."""
@@ -127,41 +144,43 @@ class Dispatcher:
     def bind(self) -> AbstractEventLoop:
         """Tie this dispatcher to the running event loop, or refuse another one."""
         loop = _get_running_loop()
-        if loop is None:
-            raise RuntimeError(
-                "no event loop is running here: a worker or pool is used from async code, on its own "
-                "event loop; from synchronous code and other threads use offloop.Executor"
-            )
+        if loop is None or self.status == FORKED:
+            raise not_here(self, loop)
         if self.loop is None:
+            refuse_while_loading()
             self.loop = loop
-            self._disarm = at_loop_end(lambda: end_with_loop(self))
+            self._disarm = at_loop_end(lambda: end_with_loop(self), self)
         elif self.loop is not loop:
-            raise RuntimeError(
-                "this worker or pool belongs to another event loop; make one for each loop, or use "
-                "offloop.Executor, which may be used from any thread"
-            )
+            raise not_here(self, loop)
         return loop
 
     # -- carrying out -------------------------------------------------------
 
     def schedule_turn(self) -> None:
-        """Have the scheduler asked once in this turn of the event loop."""
+        """Have the scheduler asked once in this turn of the event loop.
+
+        In nobody's context, for what it sets up (readers, timers) would keep the caller's.
+        """
         if not self._turn_due and self.loop is not None:
             self._turn_due = True
-            self.loop.call_soon(self._turn)
+            self._turn_asked = monotonic()
+            self.loop.call_soon(self._turn, context=VariableContext())
 
     def _turn(self) -> None:
         self._turn_due = False
-        plan = self.scheduler.plan(monotonic())
-        if plan:
-            self._carry_out(plan)
-        if self.scheduler.prefetching and not self._ticking:
-            self._start_ticking()
-        if self._room:
-            self._announce_room()
-        self._arm_idle_timer()
+        now = monotonic()
+        lone = self.scheduler.lone(now)
+        if lone is not None:
+            worker, item = lone
+            self.handles[worker.number].dispatch((item,))
+        else:
+            self._carry_out(self.scheduler.plan(now))
+        if self.room.waiters:
+            self.room.announce(self)
         if self.status != OPEN:
             self._finish_if_done()
+        elif self._idle_timer.is_free and self.loop is not None:
+            self._idle_timer.arm(self.loop)
 
     def _carry_out(self, plan: Plan[Execution[Any]]) -> None:
         for worker in plan.start:
@@ -172,8 +191,10 @@ class Dispatcher:
             self.handles[worker.number].link.recall(items)
         for worker in plan.stop:
             self.handles[worker.number].stop()
-        if plan.dispatch and self.scheduler.more:
+        if self.scheduler.more:
             self.schedule_turn()
+        if self.scheduler.prefetching and not self._ticking:
+            self._start_ticking()
 
     def _start_worker(self, worker: WorkerState[Execution[Any]]) -> None:
         handle = self.handles[worker.number] = WorkerHandle(self, worker)
@@ -182,7 +203,10 @@ class Dispatcher:
     def context(self) -> Context:
         """The context in which the workers live, opened at first use."""
         if self._context is None:
-            self._context = self._factory.context()
+            self._context = self.factory.context()
+            self._context.max_memory = self.policy.max_memory
+            if (first := next(iter(self.scheduler.queue), None)) is not None:
+                self._context.expect(first.task)
         return self._context
 
     def _start_ticking(self) -> None:
@@ -199,19 +223,6 @@ class Dispatcher:
         if self.scheduler.prefetching:
             self.schedule_turn()
 
-    def _arm_idle_timer(self) -> None:
-        if self._idle_timer is not None or self.status != OPEN or self.loop is None:
-            return
-        deadline = self.scheduler.idle_deadline()
-        if deadline is None:
-            return
-
-        def due() -> None:
-            self._idle_timer = None
-            self.schedule_turn()
-
-        self._idle_timer = self.loop.call_later(max(0.0, deadline - monotonic()) + 0.001, due)
-
     # -- executions ---------------------------------------------------------
 
     def ended(self) -> None:
@@ -226,16 +237,17 @@ class Dispatcher:
         if not self._turn_due:
             self.schedule_turn()
 
-    def cancel(self, execution: Execution[Any], msg: Any | None) -> bool:
+    def cancel(self, execution: Execution[Any], msg: Any | None) -> None:
         """Cancel an execution that has not ended; see `offloop.Execution.cancel`."""
         if execution.queue is not None:
             self.scheduler.discard(execution)
+            self.meters.past.unsuccessful["cancelled"] += 1
             self.ended()
-            return execution._cancel_now(msg)
-        if execution.worker is None:
-            return execution._cancel_now(msg)
-        self.handles[execution.worker.number].interrupt(execution, "cancel")
-        return True
+            execution._cancel_now(msg)
+        elif execution.worker is None or self.status == FORKED:
+            execution._cancel_now(msg)
+        else:
+            self.handles[execution.worker.number].interrupt(execution, "cancel")
 
     def started_at(self, execution: Execution[Any]) -> float | None:
         """When a task that has not ended started to run, or None."""
@@ -246,32 +258,14 @@ class Dispatcher:
     def fail_waiting(self, make_error: Callable[[Execution[Any]], BaseException]) -> None:
         """Fail everything that waits for a worker; ``make_error(execution)`` makes each error."""
         for item in self.scheduler.waiting():
-            self.scheduler.discard(item)
-            self.ended()
-            item.set_exception(make_error(item))
+            self.fail_one_waiting(item, make_error(item))
 
-    async def wait_for_room(self) -> None:
-        """Wait until ``enqueue`` would not raise `QueueFull`."""
-        loop = self.bind()
-        while self.status == OPEN and not self._has_room:
-            waiter = loop.create_future()
-            self._room.append(waiter)
-            await waiter
-        if self.status != OPEN:
-            self.refuse()
-
-    @property
-    def _has_room(self) -> bool:
-        limit = self._queue_limit
-        return limit is None or self.outstanding < limit + self._capacity
-
-    def _announce_room(self) -> None:
-        if self.status == OPEN and not self._has_room:
-            return
-        waiters, self._room = self._room, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+    def fail_one_waiting(self, execution: Execution[Any], error: BaseException) -> None:
+        """Fail an execution that waits for a worker."""
+        self.scheduler.discard(execution)
+        self.meters.past.unsuccessful[outcome_of(error)] += 1
+        self.ended()
+        execution._fail(error)
 
     # -- the end ------------------------------------------------------------
 
@@ -308,7 +302,7 @@ class Dispatcher:
 
     def kill(self) -> None:
         """End every worker at once; what is outstanding fails with `WorkerKilled`."""
-        if self.status in (KILLED, BROKEN):
+        if self.status in (KILLED, BROKEN, FORKED):
             return
         self.status = KILLED
         self.scheduler.closing = True
@@ -319,22 +313,21 @@ class Dispatcher:
 
     # -- what becomes of workers ----------------------------------------------
 
-    def worker_not_started(self, problem: BaseException) -> None:
-        """A worker could not start; after a few of them in a row what waits fails."""
-        self.start_failures += 1
+    def worker_not_started(self, problem: BaseException, *, killed: bool = False) -> None:
+        """A worker could not start, or was ``killed`` meanwhile; after a few in a row what waits fails."""
+        self.start_failures += KILLED_START if killed else 1
         if not self.policy.heal:
-            self.status = BROKEN
+            self.status = KILLED if self.status == KILLED else BROKEN
         elif self.start_failures < MAX_START_FAILURES:
             return
-        self.start_failures = 0
+        self.start_failures = 0.0
         self.scheduler.discouraged = True
         self.fail_waiting(lambda execution: copy(problem))
 
     def worker_crashed(self, make_error: Callable[[], BaseException]) -> None:
         """A worker died; a single one is not replaced."""
-        self.crashes += 1
         if not self.policy.heal:
-            self.status = BROKEN
+            self.status = KILLED if self.status == KILLED else BROKEN
             self.fail_waiting(lambda execution: make_error())
 
     def worker_ended(self, handle: WorkerHandle, code: int | None) -> None:
@@ -378,14 +371,18 @@ class Dispatcher:
         for handle in self.handles.values():
             handle.link.abandon()
         self.handles.clear()
-        if self._context is not None:
-            self._context.abandon()
+        context, self._context = self._context, None
+        if context is not None:
+            context.abandon()
+
+    def forked(self) -> None:
+        """This is a process that was forked: the workers are its parent's, and left alone."""
+        self.status, self.ended_for_good = FORKED, True
 
     def _finish_if_done(self) -> None:
-        if self.handles or self.outstanding or self._ending is not None:
+        if self.outstanding or any_left(self.handles) or self._ending is not None:
             return
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        self._idle_timer.cancel()
         if self._context is None:
             self._report_end()
         elif self.loop is not None:
@@ -393,6 +390,10 @@ class Dispatcher:
             self._ending.add_done_callback(self._report_end)
 
     def _report_end(self, ending: asyncio.Task[None] | None = None) -> None:
+        if ending is not None and ending.cancelled():  # with all tasks of a loop that ends: once more
+            self._ending = None
+            self._finish_if_done()
+            return
         self.ended_for_good = True
         self._disarm()
         if self._closed is not None and not self._closed.done():

@@ -37,7 +37,13 @@ class QueueFull(OffloopError):
 
 
 class SerializationError(OffloopError):
-    """A task, an argument or a result could not be pickled, or not be loaded at the other end."""
+    """A task, an argument or a result could not be pickled, or not be loaded at the other end.
+
+    Attributes:
+        loading: whether it was pickled, and could not be loaded.
+    """
+
+    loading = False
 
 
 class ChannelClosed(OffloopError):
@@ -76,9 +82,11 @@ class WorkerCrashed(WorkerError):
         exit_code: exit status, minus the signal number, or None if unknown.
         signal: the signal's name, such as ``"SIGSEGV"``, or None.
         task: a short text naming the task that was running.
-        stack: the dying worker's Python stack, where a fatal signal left one.
-        peak_rss: its highest resident memory, in bytes, or None.
-        out_of_memory: whether there is evidence that the kernel's OOM killer did it.
+        stack: the dying worker's Python stack, where a fatal signal left one; offloop's
+            own frames are left out.
+        peak_rss: its highest resident memory, in bytes, or None where that is unknown.
+        out_of_memory: whether the kernel's OOM killer did it: True if the counter of
+            its victims rose, False if not (or if it was no SIGKILL), None if unknown.
         output: the tail of the worker's stderr.
     """
 
@@ -92,7 +100,7 @@ class WorkerCrashed(WorkerError):
         task: str | None = None,
         stack: str | None = None,
         peak_rss: int | None = None,
-        out_of_memory: bool = False,
+        out_of_memory: bool | None = None,
         output: str = "",
     ) -> None:
         super().__init__(message)
@@ -127,6 +135,11 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text.rstrip()}\n"""'
+
+    @property
+    def tb(self) -> str:
+        """The text, under the name and in the form that `concurrent.futures` has for it."""
+        return str(self)
 
 
 class TaskCancelled(BaseException):

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from signal import Signals
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
-from offloop.errors import SerializationError, TaskTimeout, WorkerCrashed, WorkerError, WorkerKilled
+from offloop.crashreport import crash_report, human_size, unloadable_task
+from offloop.errors import TaskTimeout, WorkerError, WorkerKilled
 from offloop.execution import Execution
-from offloop.link import Context, Exit, Link
-from offloop.protocols import TaskLike
+from offloop.link import Context, Exit, ItemSink, Link
+from offloop.observe.meter import FULL, outcome_of
 from offloop.scheduling.state import WorkerState
-from offloop.task import CallableTask, describe
+from offloop.task import describe
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher
+
+
+#: Seconds that a worker may take to end once it was told to: its environment's callbacks, and all.
+STOP_GRACE = 10.0
+#: Seconds, at the least, in which a worker that runs nothing answers that it gives a task back.
+IDLE_GRACE = 1.0
 
 
 class WorkerHandle:
@@ -34,32 +41,69 @@ class WorkerHandle:
         self._scheduler = dispatcher.scheduler
         self._loop = dispatcher.bind()
         self._killed = False
+        self._is_overdue = False  # it was killed because its task went on after it was cancelled
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._watch_due = 0.0
+        self._stop_timer: asyncio.TimerHandle | None = None
+        self.meter = dispatcher.meters.of(state.number)
+        self._runs, self._waits = self.meter.runs, self.meter.waits
+        self.began = monotonic()
+        self._ready: float | None = None
+        self.ready: asyncio.Future[None] = self._loop.create_future()
         self.exited: asyncio.Future[int] = self._loop.create_future()
 
     def start(self, context: Context) -> None:
         """Start the worker."""
+        self._dispatcher.meters.worker_starts(self.meter, replaces=self.state.replaces)
         self.link = context.connect(self.state.number, self)
         self.link.start()
 
     def stop(self) -> None:
-        """Let the worker end in good order."""
+        """Let the worker, which has nothing left to do, end in good order, but not take for ever."""
         self.link.stop()
+        self._stop_timer = self._loop.call_later(STOP_GRACE, self._stop_overdue)
+
+    def _stop_overdue(self) -> None:
+        # It may have ended while the event loop was held up: first hear what has come.
+        self._stop_timer = self._loop.call_later(0.05, self._give_up)
+
+    def _give_up(self) -> None:
+        why = "an on_delete callback, an atexit function or a thread of its hangs"
+        self._warn(
+            f"worker {self.link.pid or self.state.number} did not end within {STOP_GRACE:g} s and was given "
+            f"up: {why if self._ready is not None else 'it was still starting'}"
+        )
+        self._loop.call_soon(self.link.kill)  # behind the warning
 
     def dispatch(self, executions: Sequence[Execution[Any]]) -> None:
         """Send tasks; one that cannot be sent fails."""
+        if self._dispatcher.make_execution.is_claimed:
+            executions = [each for each in executions if self._claim(each)]
+            if not executions:
+                return
         for execution, error in self.link.send(executions):
             self._scheduler.finished(self.state, execution, None, 0.0)
             self._fail(execution, error)
         for execution in executions:
             if execution.timeout is not None and not execution.done():
-                self._watch(execution, execution.timeout)
+                self._watch(execution.timeout)
+
+    def _claim(self, execution: Execution[Any]) -> bool:
+        """Whether a task may be sent; one that may not ends as cancelled."""
+        if execution.claim():
+            return True
+        self._scheduler.finished(self.state, execution, None, 0.0)
+        self._cancel_for_good(execution)
+        return False
 
     # -- what the link reports ------------------------------------------------
 
     def link_ready(self) -> None:
         """The worker takes tasks."""
-        self._dispatcher.start_failures = 0
-        self._scheduler.worker_ready(self.state, monotonic())
+        self._dispatcher.start_failures = 0.0
+        self._ready = monotonic()
+        self.ready.set_result(None)
+        self._scheduler.worker_ready(self.state, self._ready)
         self._dispatcher.schedule_turn()
 
     def link_result(self, id: int, value: Any, start: float, end: float) -> None:
@@ -68,27 +112,32 @@ class WorkerHandle:
         execution = state.hand.get(id)
         if execution is None:  # it had ended before
             return
-        self._scheduler.finished(state, execution, end - start, end)
+        seconds = end - start
+        self._scheduler.finished(state, execution, seconds, end)
         execution._started = start
+        self._runs.append(seconds)
+        self._waits.append(start - execution._enqueued)
         if not execution.done():
-            execution.set_result(value)
+            execution._succeed(value)
             self._dispatcher.outstanding -= 1
 
     def link_delivered(self) -> None:
         """That was all for now."""
+        if len(self._runs) >= FULL:
+            self.meter.digest()
         self._dispatcher.settled()
 
     def link_failure(self, id: int, error: BaseException, start: float, end: float) -> None:
         """A task failed."""
         execution = self._take(id, start, end)
         if execution is not None:
-            self._fail(execution, error)
+            self._fail(execution, error, "failed")
 
     def link_unloadable(self, id: int, error: BaseException, start: float, end: float) -> None:
         """A task could not be loaded in the worker."""
         execution = self._take(id, start, end)
         if execution is not None:
-            self._fail(execution, unloadable_task(execution.task, error))
+            self._fail(execution, unloadable_task(execution.task, error), "failed")
 
     def link_cancelled(self, id: int, start: float, end: float) -> None:
         """A running task ended by our request."""
@@ -102,21 +151,54 @@ class WorkerHandle:
         self._scheduler.put_back(self._without_cancelled(items))
         self._dispatcher.schedule_turn()
 
+    def link_overgrown(self, size: int, fresh: int) -> None:
+        """The worker keeps too much memory: replace it."""
+        dispatcher = self._dispatcher
+        self._scheduler.replace(self.state)
+        dispatcher.schedule_turn()
+        limit = dispatcher.policy.max_memory or 0
+        if fresh > limit and not dispatcher.has_warned_of_memory:
+            dispatcher.has_warned_of_memory = True
+            self._warn(
+                f"max_memory_per_worker is {human_size(limit)}, and a worker needs {human_size(fresh)} "
+                "before its first task: each is replaced as soon as it has run one"
+            )
+
+    def link_said(self, kind: int, id: int, value: Any) -> None:
+        """A running task said something beside its outcome."""
+        execution = self.state.hand.get(id)
+        if execution is not None:
+            execution.live.hear(kind, value, self.link)
+
+    def link_stream(self, id: int) -> ItemSink | None:
+        """Where the items of a stream go."""
+        execution = self.state.hand.get(id)
+        return execution.inbox if execution is not None else None
+
+    def link_held(self) -> bool:
+        """Whether a lease holds the worker, and a task has run there."""
+        return self.state.leases > 0 and bool(self.meter.runs or self.meter.run.count)
+
     def link_exited(self, exit: Exit) -> None:
         """The worker is gone: settle what it held."""
+        for timer in (self._watchdog, self._stop_timer):
+            if timer is not None:
+                timer.cancel()
         loss = self._scheduler.worker_gone(self.state, exit.started)
         crash = not exit.clean and not self._killed
         for item in loss.running:
             self._settle_lost(item, exit)
         self._without_cancelled(loss.moved, queued=True)
         error = exit.problem or self._death(exit, None)
-        for item in loss.orphaned:
+        for item in self._without_cancelled(loss.orphaned):
             self._fail(item, copy(error))
         if exit.problem is not None:
-            self._dispatcher.worker_not_started(exit.problem)
+            self._dispatcher.worker_not_started(exit.problem, killed=exit.killed)
         elif crash:
             self._dispatcher.worker_crashed(lambda: self._death(exit, None))
+        self._close_meter(exit, crashed=crash and not self._is_overdue)
         self._dispatcher.worker_ended(self, exit.code)
+        self.ready.cancel()  # if it never was
         self.exited.set_result(exit.code if exit.code is not None else -9)
 
     # -- settling executions --------------------------------------------------
@@ -128,12 +210,19 @@ class WorkerHandle:
             return None
         self._scheduler.finished(self.state, execution, end - start, end)
         execution._started = start
-        return execution if not execution.done() else None
+        self._runs.append(end - start)
+        self._waits.append(start - execution._enqueued)
+        if execution.done():
+            return None
+        self.meter.errors += 1
+        return execution
 
-    def _fail(self, execution: Execution[Any], error: BaseException) -> None:
+    def _fail(self, execution: Execution[Any], error: BaseException, outcome: str = "") -> None:
+        """End an execution with an error; ``outcome`` is for the statistics, if it is not plain."""
+        self.meter.unsuccessful[outcome or outcome_of(error)] += 1
         self._dispatcher.ended()
         if not execution.done():
-            execution.set_exception(error)
+            execution._fail(error)
 
     def _end_interrupted(self, execution: Execution[Any]) -> None:
         if execution.reason == "timeout":
@@ -141,15 +230,26 @@ class WorkerHandle:
                 execution, TaskTimeout(f"{describe(execution.task)} ran longer than {execution.timeout} s")
             )
         else:
-            self._dispatcher.ended()
-            execution._cancel_now()
+            self._cancel_for_good(execution)
+
+    def _cancel_for_good(self, execution: Execution[Any]) -> None:
+        self.meter.unsuccessful["cancelled"] += 1
+        self._dispatcher.ended()
+        execution._cancel_now()
 
     def _settle_lost(self, execution: Execution[Any], exit: Exit) -> None:
         """A task was running when its worker died."""
         if execution.reason is not None:
             self._end_interrupted(execution)
-        elif execution.attempt <= execution.retries and not execution.pin and not self._killed:
+        elif (
+            execution.attempt <= execution.retries
+            and not execution.pin
+            and not self._killed
+            and not (execution.inbox is not None and execution.inbox.expected)  # items can't be taken back
+        ):
             execution.attempt += 1
+            if execution.is_live:
+                execution.live.restart()
             self._scheduler.put_back([execution])
         else:
             self._fail(execution, self._death(exit, execution))
@@ -163,31 +263,39 @@ class WorkerHandle:
             else:
                 if queued:
                     self._scheduler.discard(item)
-                self._dispatcher.ended()
-                item._cancel_now()
+                self._cancel_for_good(item)
         return others
 
     def _death(self, exit: Exit, execution: Execution[Any] | None) -> WorkerError:
         if self._killed:
             return WorkerKilled("The worker was killed")
-        what = f" while running {describe(execution.task)}" if execution is not None else ""
-        who = f"worker {exit.pid}" if exit.pid is not None else f"worker {self.state.number}"
-        code, name = exit.code, None
-        if code is not None and code < 0:
-            name = _signal_name(-code)
-            how = f"was killed by {name}"
-        else:
-            how = f"exited with code {code}" if code is not None else "disappeared"
-        return WorkerCrashed(
-            f"{who} {how}{what}",
-            pid=exit.pid,
-            exit_code=code,
-            signal=name,
-            task=describe(execution.task) if execution is not None else None,
-            stack=exit.stack,
-            peak_rss=exit.peak_rss,
-            output=exit.output,
-        )
+        task = execution.task if execution is not None else None
+        return crash_report(exit, self.state.number, task)
+
+    def _warn(self, text: str) -> None:
+        """Warn, but not in the midst of something: where warnings are errors, it raises."""
+
+        def tell() -> None:
+            warn(text, RuntimeWarning, stacklevel=1)
+
+        self._loop.call_soon(tell)
+
+    # -- statistics -----------------------------------------------------------
+
+    def capacity(self, now: float) -> float:
+        """Seconds that the worker has been there for tasks, times the tasks that it may run at a time."""
+        return (now - self._ready) * self._scheduler.limits.slots if self._ready is not None else 0.0
+
+    def _close_meter(self, exit: Exit, *, crashed: bool) -> None:
+        """Count what is known once the worker is gone."""
+        meter = self.meter
+        meter.failed_starts = int(exit.problem is not None)
+        meter.crashes = int(crashed and exit.problem is None)
+        meter.lost += exit.ran
+        meter.capacity = self.capacity(monotonic())
+        meter.sent, meter.received = self.link.traffic()
+        missed = not exit.clean and self.state.replacement is None
+        self._dispatcher.meters.worker_ended(meter, missed=missed)
 
     # -- interrupting -----------------------------------------------------------
 
@@ -198,24 +306,40 @@ class WorkerHandle:
             self.link.cancel([execution])
             self._loop.call_later(self._dispatcher.policy.cancel_grace, self._grace_over, execution)
 
-    def _grace_over(self, execution: Execution[Any]) -> None:
-        if execution.done() or execution.id not in self.state.hand:
+    def _grace_over(self, execution: Execution[Any], seen_idle: bool = False) -> None:
+        if self._is_overdue or execution.done() or execution.id not in self.state.hand:
             return
         self.link.poll()
         if execution.done():
             return
-        if execution.id in dict(self.link.running()):
+        running = dict(self.link.running())
+        if execution.id in running or (seen_idle and not running):
+            # The latter is a worker that is stopped, hangs between two tasks, or whose answer was lost.
+            self._is_overdue = True
             self.link.kill()
         else:  # not started, and the worker too busy to say so: it will not start
-            self._loop.call_later(self._dispatcher.policy.cancel_grace, self._grace_over, execution)
+            grace = self._dispatcher.policy.cancel_grace
+            self._loop.call_later(max(grace, IDLE_GRACE), self._grace_over, execution, not running)
 
     def cancel_all(self, *, running: bool) -> None:
-        """Cancel what this worker holds: all of it, or what it has not started."""
-        started = dict(self.link.running()) if not running else {}
+        """Cancel what this worker holds: all of it, or what it has not started.
+
+        What it was sent with nothing before it is as good as started: to hear that it is takes time.
+        """
+        started: set[int] = set()
+        if not running:
+            started.update([*self.state.hand][: self._scheduler.limits.slots], dict(self.link.running()))
         # The last ones first: else one could start when the one before it is interrupted.
         for item in reversed(list(self.state.hand.values())):
             if item.id not in started:
                 item.cancel()
+        if running and self._ready is None:
+            self._loop.call_later(self._dispatcher.policy.cancel_grace, self._start_overdue)
+
+    def _start_overdue(self) -> None:
+        """Nobody waits any more for a worker of a pool that ends, and that still starts."""
+        if self._ready is None and not self._dispatcher.is_open and not self.state.outstanding:
+            self.kill()
 
     def kill(self, *, all: bool = True) -> None:
         """End the worker now.
@@ -232,44 +356,43 @@ class WorkerHandle:
                 self._fail(
                     item, WorkerKilled(f"The worker was killed while {describe(item.task)} was outstanding")
                 )
-        for item in [item for item in self.state.pinned if all or item.pin]:
+        for item in [*self.state.pinned, *(self.state.keyed if all else ())]:
             self._scheduler.discard(item)
             self._fail(item, WorkerKilled("The worker was killed before the task started"))
         self.link.kill()
 
-    def _watch(self, execution: Execution[Any], seconds: float) -> None:
-        """Look after ``seconds`` whether a task with a timeout has run that long."""
-        self._loop.call_later(seconds, self._check_timeout, execution)
+    def _watch(self, seconds: float) -> None:
+        """Look after ``seconds`` at the latest whether a task has run for its timeout.
 
-    def _check_timeout(self, execution: Execution[Any]) -> None:
-        if execution.done() or execution.id not in self.state.hand or execution.timeout is None:
+        One timer serves all tasks: one for each would outlive most of them.
+        """
+        due = self._loop.time() + seconds
+        if self._watchdog is not None:
+            if self._watch_due <= due:
+                return
+            self._watchdog.cancel()
+        self._watch_due = due
+        self._watchdog = self._loop.call_at(due, self._check_timeouts)
+
+    def _check_timeouts(self) -> None:
+        self._watchdog = None
+        hand = self.state.hand
+        timed = [item for item in hand.values() if item.timeout is not None and item.reason is None]
+        if not timed:
             return
-        self.link.poll()  # it may have ended while the event loop was held up
-        started = dict(self.link.running()).get(execution.id)
-        if execution.done():
-            return
-        ran = monotonic() - started if started is not None else 0.0
-        if ran >= execution.timeout:
-            self.interrupt(execution, "timeout")
-        else:
-            self._watch(execution, execution.timeout - ran)
+        self.link.poll()  # they may have ended while the event loop was held up
+        started, now = dict(self.link.running()), monotonic()
+        for item in timed:
+            if item.id in hand and item.timeout is not None:
+                left = started.get(item.id, now) + item.timeout - now
+                if left > 0:
+                    self._watch(left)
+                else:
+                    self.interrupt(item, "timeout")
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def unloadable_task(task: TaskLike[Any], error: BaseException) -> SerializationError:
-    """The error for a task that can't be loaded in a worker; it names the task."""
-    name = describe(task)
-    origin = getattr(task.fn if isinstance(task, CallableTask) else type(task), "__module__", None)
-    home = f" of module {origin}" if origin else ""
-    text = f"{name}{home} could not be loaded in the worker: {type(error).__name__}: {error}"
-    if isinstance(error, ImportError):
-        text += "; a worker imports it anew, with the sys.path of this process"
-    result = SerializationError(text)
-    result.__cause__ = error
-    return result
+def any_left(handles: Mapping[int, WorkerHandle]) -> bool:
+    """Whether there still are workers, once all is done: those for which there is no place yet go now."""
+    for handle in list(handles.values()):
+        handle.link.forgo()
+    return bool(handles)

@@ -41,6 +41,10 @@ def _is_endless(iterable: object) -> bool:
     return kind is itertools.count or (kind is itertools.repeat and operator.length_hint(iterable, -1) == -1)
 
 
+#: What is cut rather than iterated over.  Parts of a range are ranges, pickled and loaded in no time.
+SLICED = frozenset({list, tuple, range})
+
+
 class SyncInput:
     """One or more sync iterables, read a chunk at a time.
 
@@ -52,14 +56,20 @@ class SyncInput:
         self._iterables = iterables
         self._iterators: list[Iterator[Any]] = []
         self._rows: Iterator[Any] | None = None
+        self._whole: Any = iterables[0] if len(iterables) == 1 and type(iterables[0]) in SLICED else None
+        self._taken = 0  # of the whole
 
-    def take(self, size: int) -> tuple[list[Any], BaseException | None]:
+    def take(self, size: int) -> tuple[Sequence[Any], BaseException | None]:
         """The next ``size`` rows.
 
         Returns:
             The rows, fewer only at the end of the input, and the exception
             that ended it, or None.  Rows before an exception are not lost.
         """
+        if self._whole is not None:
+            part: Sequence[Any] = self._whole[self._taken : self._taken + size]
+            self._taken += len(part)
+            return part, None
         rows: list[Any] = []
         try:
             if self._rows is None:

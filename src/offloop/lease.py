@@ -13,10 +13,12 @@ from offloop.scheduling.state import GONE, READY, RETIRING, WorkerState
 from offloop.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable
 
     from offloop.execution import Execution
+    from offloop.observe.statistics import Statistics
     from offloop.protocols import TaskLike
+    from offloop.streams import Stream
 
 
 class LeasedWorker(Worker):
@@ -33,6 +35,7 @@ class LeasedWorker(Worker):
         self._dispatcher = dispatcher
         self._state_ = dispatcher.scheduler.lease(monotonic())
         self._usual = {"pin": self._state_.number}
+        self._meter = dispatcher.meters.of(self._state_.number)
         self._held = True
         self._ended = ""
         # The pool must outlive its leases.
@@ -50,25 +53,23 @@ class LeasedWorker(Worker):
 
     def is_idle(self) -> bool:
         """Whether no task is queued or running on this worker."""
-        return not self._state_.hand and not self._state_.pinned
+        return not self._state_.outstanding
 
-    def enqueue(
-        self,
-        task: TaskLike[Any],
-        *,
-        timeout: float | None = None,
-        priority: int = 0,
-        retries: int = 0,
-        key: Hashable = None,
-    ) -> Execution[Any]:
-        """Queue a task on this worker; see `Worker.enqueue`."""
-        self._check()
-        return super().enqueue(task, timeout=timeout, priority=priority, retries=retries, key=key)
+    if not TYPE_CHECKING:  # they are typed as a `Worker`'s
 
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Execution[Any]:
-        """Queue a call on this worker; see `Worker.submit`."""
+        def enqueue(self, task: TaskLike[Any], **options: Any) -> Execution[Any]:
+            """Queue a task on this worker; see `Worker.enqueue`."""
+            self._check()
+            return super().enqueue(task, **options)
+
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Execution[Any]:
+            """Queue a call on this worker; see `Worker.submit`."""
+            self._check()
+            return super().submit(fn, *args, **kwargs)
+
+    def _stream(self, task: TaskLike[Any], options: dict[str, Any]) -> Stream[Any]:
         self._check()
-        return super().submit(fn, *args, **kwargs)
+        return super()._stream(task, options)
 
     def _check(self) -> None:
         if self._ended:
@@ -83,6 +84,15 @@ class LeasedWorker(Worker):
         if self._held:
             self._held = False
             _release(self._dispatcher, self._state_)
+
+    def statistics(self) -> Statistics:
+        """What this worker has done for the pool, and does; also after it was released or has ended.
+
+        ``submitted`` counts the tasks that it was sent and has not given back, and those that wait for it.
+        """
+        from offloop.observe.snapshot import of_worker
+
+        return of_worker(self._dispatcher, self._state_, self._meter)
 
     async def shutdown(self, *, cancel_pending: bool = False) -> int:
         """End this worker itself, once it has finished; the pool replaces it.  See `Worker.shutdown`."""
@@ -154,8 +164,6 @@ def _kill_worker(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]]) ->
         handle.kill(all=False)
     elif worker.phase != GONE:
         for item in list(worker.pinned):
-            dispatcher.scheduler.discard(item)
-            dispatcher.ended()
-            item.set_exception(WorkerKilled("The worker was killed before the task started"))
+            dispatcher.fail_one_waiting(item, WorkerKilled("The worker was killed before the task started"))
         dispatcher.scheduler.retire(worker)
     dispatcher.schedule_turn()

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from contextvars import Context as VariableContext
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from offloop.errors import RemoteTraceback, WorkerStartError
+from offloop.wire.exceptions import stored
+from offloop.wire.tracebacks import brief
 
 if TYPE_CHECKING:
     from offloop.protocols import TaskLike
@@ -25,10 +28,14 @@ class Exit(NamedTuple):
         clean: whether it took its leave; an exit without is a crash, also with code 0.
         started: ids of the tasks that it had begun and not ended.
         problem: why it could not start, or None; then it never took a task.
+        killed: whether it was killed while it was starting, and nothing that its pool was given ran there.
         peak_rss: its highest resident memory in bytes, or None.
         pid: its process id, or None.
         stack: its Python stack at a fatal signal, or None.
         output: the end of its stderr.
+        out_of_memory: whether the kernel's OOM killer ended it, as far as can be told; None if unknown.
+        ran: seconds that the tasks in ``started`` had run, together.
+        reason: why it is taken for dead, where it was not seen to end; or None.
     """
 
     code: int | None
@@ -39,13 +46,31 @@ class Exit(NamedTuple):
     pid: int | None = None
     stack: str | None = None
     output: str = ""
+    out_of_memory: bool | None = None
+    ran: float = 0.0
+    reason: str | None = None
+    killed: bool = False
+
+
+def could_not_start(what: str, error: BaseException) -> WorkerStartError:
+    """The error for a worker that this process could not start, because of ``error``."""
+    if isinstance(error, WorkerStartError):
+        return error
+    problem = WorkerStartError(f"{what} could not start: {error}")
+    problem.__cause__ = error
+    return problem
+
+
+def died_at_start(pid: int | None, code: int | None) -> WorkerStartError:
+    """The error for a worker that ended before it was ready, and said nothing."""
+    return WorkerStartError(f"worker {pid} ended while it was starting, with exit code {code}")
 
 
 def not_started(cause: BaseException) -> WorkerStartError:
     """The error for a worker whose setup or bootstrap raised ``cause``, as told by the worker."""
-    remote = cause.__cause__
+    remote = stored(cause, "__cause__")
     text = remote.text if isinstance(remote, RemoteTraceback) else ""
-    problem = WorkerStartError(f"the worker could not start: {type(cause).__name__}: {cause}", text)
+    problem = WorkerStartError(f"the worker could not start: {brief(cause)}", text)
     problem.__cause__ = cause
     return problem
 
@@ -60,6 +85,20 @@ class Sendable(Protocol):
     task: TaskLike[Any]
     place: int
     attempt: int
+    context: VariableContext | None
+    flags: int
+
+
+class ItemSink(Protocol):
+    """Where the items of one stream go."""
+
+    expected: int
+
+    def put(self, value: Any, size: int) -> None:
+        """The next item, of ``size`` bytes (0 where it was not pickled)."""
+
+    def spoil(self, error: BaseException) -> None:
+        """The next item can't be loaded."""
 
 
 class LinkOwner(Protocol):
@@ -85,6 +124,27 @@ class LinkOwner(Protocol):
 
     def link_returned(self, ids: Iterable[int]) -> None:
         """These tasks were recalled or cancelled before they started; they will not run there."""
+
+    def link_overgrown(self, size: int, fresh: int) -> None:
+        """The worker keeps ``size`` bytes of memory, above its context's ``max_memory``.
+
+        It had ``fresh`` bytes before its first task.  It goes on, and says so once.
+        """
+
+    def link_said(self, kind: int, id: int, value: Any) -> None:
+        """Running task ``id`` said something beside its outcome, before that.
+
+        ``kind`` (of `offloop.wire.frames`) says what: `REPORT` (a list of
+        reports), `OPENED`, `MESSAGE` (a function that gives the message, or
+        raises), `RECEIVED` or `STACK` (a text).
+        """
+
+    def link_stream(self, id: int) -> ItemSink | None:
+        """Where the items of task ``id`` go; None if nobody wants them."""
+
+    def link_held(self) -> bool:
+        """Whether a lease holds the worker, and a task has run there: its environment is not to be lost."""
+        raise NotImplementedError
 
     def link_exited(self, exit: Exit) -> None:
         """The worker is gone; nothing follows."""
@@ -119,6 +179,9 @@ class Link(ABC):
     def stop(self) -> None:
         """Let the worker finish what it was sent, tidy up and exit."""
 
+    def forgo(self) -> None:
+        """All is done: a worker for which there is no place yet need not start.  By default there is one."""
+
     @abstractmethod
     def kill(self) -> None:
         """End the worker at once."""
@@ -126,6 +189,32 @@ class Link(ABC):
     @abstractmethod
     def running(self) -> list[tuple[int, float]]:
         """What is running now: ``(task id, monotonic start time)``."""
+
+    def traffic(self) -> tuple[int, int]:
+        """How many bytes went to the worker and came from it; nothing where objects are shared."""
+        return 0, 0
+
+    def weights(self, id: int) -> tuple[int | None, int | None]:
+        """Bytes to the worker and back for a task that has just ended, if `Context.weigh` has it known."""
+        return None, None
+
+    @abstractmethod
+    def tell(self, kind: int, id: int, value: Any = None) -> None:
+        """Say something to the running task ``id``; one that has ended does not hear it.
+
+        Args:
+            kind: of `offloop.wire.frames`: `REPORTED`, `CREDIT` (items and bytes),
+                `MESSAGE` (what `Context.pack` made), `RECEIVED` or `STACK`.
+            id: the task's id.
+            value: what goes with it.
+        """
+
+    def hunger(self, id: int, is_hungry: bool) -> None:
+        """Whether somebody waits for the next item of the stream ``id``, which is then sent at once."""
+
+    async def dump_stack(self) -> str:
+        """The stack of the running code, got without the help of Python code there; "" if there is no way."""
+        return ""
 
     def abandon(self) -> None:
         """End the worker and free what the parent holds for it, where the event loop no longer runs."""
@@ -140,10 +229,29 @@ class Context(ABC):
 
     #: How many tasks a worker runs at a time (a factory's ``concurrency``).
     slots: int = 1
+    #: Bytes of resident memory above which a worker says `LinkOwner.link_overgrown`; None for no limit.
+    max_memory: int | None = None
 
     @abstractmethod
     def connect(self, number: int, owner: LinkOwner) -> Link:
         """A link to a new worker with this number; it is not started yet."""
+
+    def expect(self, task: Any) -> None:
+        """The first workers are about to be started, for this task among others: prepare for it.
+
+        A hint, given once.  By default nothing is done about it.
+        """
+
+    def pack(self, value: Any) -> Any:
+        """A message to a task as it travels to the workers of this context.
+
+        Raises:
+            SerializationError: it can't be pickled.
+        """
+        return value
+
+    def weigh(self, link: Link, is_on: bool) -> None:
+        """Have a link know how many bytes each task costs (`Link.weights`), or no more."""
 
     async def aclose(self) -> None:
         """Give back what the workers shared, once they are gone."""

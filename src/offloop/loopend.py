@@ -1,29 +1,70 @@
-"""What happens to workers that nobody shut down when their event loop ends."""
+"""What happens to workers that nobody shut down when their event loop ends, or in a forked process."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher
 
 #: Seconds for workers to end in good order as their event loop ends; then they are killed.
 GRACE = 5.0
+#: The environment variable that has a process's statistics served to others of its user.
+SERVE = "OFFLOOP_STATISTICS"
+
+#: Those that were used and have not ended; `offloop.testing` looks for leaks among them.
+in_use: WeakSet[Dispatcher] = WeakSet()
+#: Those of the process that this one was forked from.  Kept, as their loops share its descriptors.
+_parents: list[Dispatcher] = []
+#: Called with the ``repr`` of each worker or pool that nobody shut down; `offloop.testing` adds one.
+witnesses: list[Callable[[str], None]] = []
+
+#: Called with each new dispatcher; OpenTelemetry's spans are set up so.
+newcomers: list[Callable[[Dispatcher], None]] = []
 
 
-def at_loop_end(end: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+def tell_witnesses(who: str) -> None:
+    """A worker or pool ends because nobody shut it down."""
+    for witness in tuple(witnesses):
+        witness(who)
+
+
+def not_here(dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop | None) -> RuntimeError:
+    """The error for a worker or pool that is used where this event loop runs, or none does."""
+    if dispatcher in _parents:
+        return RuntimeError("this worker or pool belongs to the process that was forked; make a new one here")
+    if loop is None:
+        return RuntimeError(
+            "no event loop is running here: a worker or pool is used from async code, on its own "
+            "event loop; from synchronous code and other threads use offloop.Executor"
+        )
+    return RuntimeError(
+        "this worker or pool belongs to another event loop; make one for each loop, or use "
+        "offloop.Executor, which may be used from any thread"
+    )
+
+
+def at_loop_end(end: Callable[[], Awaitable[None]], dispatcher: Dispatcher) -> Callable[[], None]:
     """Have something awaited when the running event loop ends.
 
     A loop that ends closes its async generators (``shutdown_asyncgens``, which
     `asyncio.run` calls); this makes one that waits for that.
 
+    Args:
+        end: what is to be awaited.
+        dispatcher: whose end that is.
+
     Returns:
         A function that takes it back.  It must be kept: dropping it is dropping the generator.
     """
     armed = True
+    in_use.add(dispatcher)
 
     async def guard() -> AsyncGenerator[None]:
         try:
@@ -39,8 +80,11 @@ def at_loop_end(end: Callable[[], Awaitable[None]]) -> Callable[[], None]:
         nonlocal armed
         if armed:
             armed = False
+            in_use.discard(dispatcher)
             _run_to_next_stop(generator.aclose())
 
+    if os.environ.get(SERVE, "0") not in ("", "0"):
+        import_module("offloop.serving").serve_by_itself()  # which is a layer above: a plug-in
     return disarm
 
 
@@ -52,14 +96,31 @@ def _run_to_next_stop(step: Awaitable[None]) -> None:
         pass  # it is done; or it is being closed by the loop just now
 
 
+def _forked() -> None:
+    for dispatcher in list(in_use):
+        dispatcher.forked()
+        _parents.append(dispatcher)
+    in_use.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 async def end_with_loop(dispatcher: Dispatcher) -> None:
     """Shut down what is left as the event loop ends; with a `ResourceWarning`, unless that was agreed on."""
     if dispatcher.ended_for_good or not dispatcher.has_workers:
         return
-    if dispatcher.is_open:
-        if not dispatcher.ends_with_loop:
-            warnings.warn(f"{dispatcher.owner()!r} was never shut down", ResourceWarning, stacklevel=1)
-        dispatcher.cancel_all(running=True)
+    try:
+        if dispatcher.is_open and not dispatcher.ends_with_loop:
+            who = repr(dispatcher.owner())
+            tell_witnesses(who)
+            warnings.warn(f"{who} was never shut down", ResourceWarning, stacklevel=1)
+    finally:  # where warnings are errors, it raises
+        await _end(dispatcher)
+
+
+async def _end(dispatcher: Dispatcher) -> None:
+    dispatcher.cancel_all(running=True)
     closed = dispatcher.close(cancel_pending=True)
     await asyncio.wait([closed], timeout=GRACE)
     if not closed.done():

@@ -77,7 +77,7 @@ class Chunk:
 
     __slots__ = ("error", "is_done", "outcome", "rows", "start")
 
-    def __init__(self, start: int, rows: list[Any]) -> None:
+    def __init__(self, start: int, rows: Sequence[Any]) -> None:
         self.start = start
         self.rows = rows
         self.is_done = False
@@ -115,7 +115,7 @@ class Feed:
     def __init__(
         self,
         worker: MapWorker,
-        make_task: Callable[[list[Any]], CallableTask[Any]],
+        make_task: Callable[[Sequence[Any]], CallableTask[Any]],
         iterables: Sequence[Any],
         chunker: Chunker,
         *,
@@ -162,8 +162,12 @@ class Feed:
         self._room.set()
         self._space.set()
 
-    def stop(self) -> None:
-        """Pull no more, and cancel what was sent; the second time it does nothing."""
+    def stop(self, spare: Callable[[asyncio.Future[Any]], bool] | None = None) -> None:
+        """Pull no more, and cancel what was sent; the second time it does nothing.
+
+        Args:
+            spare: tells which executions are left to finish; by default none.
+        """
         if self._is_stopped:
             return
         self._is_stopped = True
@@ -172,7 +176,8 @@ class Feed:
             self._pump.cancel()
         # The last ones first: else one that waits behind a running one could start in between.
         for execution in [*reversed(self._outstanding)]:
-            execution.cancel()
+            if spare is None or not spare(execution):
+                execution.cancel()
 
     async def aclose(self) -> None:
         """Stop, and wait until everything has ended and the inputs are closed.
@@ -258,7 +263,7 @@ class Feed:
             return bool(self._rows)
         return self.in_flight + self._chunker.next_size() <= self._limit
 
-    async def _send(self, rows: list[Any], began: float) -> None:
+    async def _send(self, rows: Sequence[Any], began: float) -> None:
         """Send a chunk whose pulling began at ``began``, when the worker has room for it."""
         task = self._make_task(rows)
         while True:

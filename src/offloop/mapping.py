@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -103,6 +104,7 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
         self._run = MapRun(worker, fn, tuple(iterables), self._options)
         self._items: AsyncGeneratorType[R, None] = cast("Any", _iterate(self._run))
         self._is_awaited = False
+        self._is_unused = True
 
     def __aiter__(self) -> AsyncIterator[R]:  # noqa: PYI034 -- it says why
         """The iterator over the results: the same one each time.
@@ -111,10 +113,12 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
         ``__anext__`` in Python), and since event loops close those that are
         garbage-collected.
         """
+        self._is_unused = False
         return self._items
 
     async def __anext__(self) -> R:
         """The next result."""
+        self._is_unused = False
         return await self._items.__anext__()
 
     def __await__(self) -> Generator[Any, None, list[R]]:
@@ -126,6 +130,7 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
         if self._is_awaited:
             raise RuntimeError("a map can be awaited only once")
         self._is_awaited = True
+        self._is_unused = False
         return self._collect().__await__()
 
     async def aclose(self) -> None:
@@ -153,6 +158,11 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
         if self._run.is_started:  # the iterator may hold results of a chunk
             return [item async for item in self._items]
         return cast("list[R]", await _collect(self._run))
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_is_unused") and not self._run.is_closed:
+            text = f"a map of {self._name} was never awaited nor iterated over: nothing of it has run"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
 
     def __repr__(self) -> str:
         run = self._run

@@ -7,15 +7,18 @@ import functools
 import reprlib
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
 from offloop.child.chunk import run_chunk, run_star_chunk
+from offloop.hiding import hides_arguments
 from offloop.inputs import known_length
 from offloop.mapfeed import Chunk, Feed, MapWorker, Signal
 from offloop.progress import ProgressBar, Reporter
 from offloop.scheduling.chunking import Chunker
 from offloop.task import CallableTask
+from offloop.wire.exceptions import add_note
 
 #: Chunks outstanding for each worker: one that runs, and enough behind it to
 #: cover a turn of a busy event loop.
@@ -53,7 +56,9 @@ class MapRun:
         self._worker = worker
         self._fn = fn
         self._iterables = iterables
+        self._star = len(iterables) > 1  # whether a row is several arguments
         self._options = options
+        self._context = copy_context()  # of the call, in which the inputs are pulled and chunks enqueued
         self._chunks: deque[Chunk] = deque()  # to deliver: all sent ones, or, unordered, the done ones
         self._ready = Signal()
         self._feed: Feed | None = None
@@ -167,7 +172,7 @@ class MapRun:
     def _started_feed(self) -> Feed:
         loop = asyncio.get_running_loop()
         if self._feed is None:
-            self._feed = self._start(loop)
+            self._feed = self._context.run(self._start, loop)
         if self._feed.loop is not loop:
             raise RuntimeError(
                 "this map belongs to another event loop; offloop.Executor works across threads"
@@ -183,9 +188,7 @@ class MapRun:
             self._reporter = Reporter(options.progress, loop.time)
         return Feed(
             self._worker,
-            functools.partial(
-                CallableTask[Any], run_chunk if len(self._iterables) == 1 else run_star_chunk, self._fn
-            ),
+            functools.partial(CallableTask[Any], run_star_chunk if self._star else run_chunk, self._fn),
             self._iterables,
             Chunker(
                 workers,
@@ -216,12 +219,12 @@ def unpack(chunk: Chunk, *, return_exceptions: bool) -> tuple[list[Any], BaseExc
     """
     error = chunk.error
     if error is not None:
-        error.add_note(_describe(chunk, 0, len(chunk.rows) - 1))
+        add_note(error, _describe(chunk, 0, len(chunk.rows) - 1))
         return ([error] * len(chunk.rows), None) if return_exceptions else ([], error)
     assert chunk.outcome is not None, "the chunk is done"
     _, values, failures = chunk.outcome
     for index, error in sorted(failures.errors.items()) if failures is not None else ():
-        error.add_note(_describe(chunk, index, index))
+        add_note(error, _describe(chunk, index, index))
         if not return_exceptions:
             return values[:index], error
         values[index] = error
@@ -229,13 +232,12 @@ def unpack(chunk: Chunk, *, return_exceptions: bool) -> tuple[list[Any], BaseExc
 
 
 def _describe(chunk: Chunk, first: int, last: int) -> str:
-    text = _short(chunk.rows[first])
     if first == last:
-        return f"item {chunk.start + first} of map: {text}"
-    return (
-        f"one of items {chunk.start + first} to {chunk.start + last} of map: "
-        f"{text} to {_short(chunk.rows[last])}"
-    )
+        where, text = f"item {chunk.start + first} of map", _short(chunk.rows[first])
+    else:
+        where = f"one of items {chunk.start + first} to {chunk.start + last} of map"
+        text = f"{_short(chunk.rows[first])} to {_short(chunk.rows[last])}"
+    return where if hides_arguments() else f"{where}: {text}"
 
 
 def _short(item: object) -> str:
@@ -244,5 +246,5 @@ def _short(item: object) -> str:
     shortener.maxstring = shortener.maxother = 80
     try:
         return shortener.repr(item)
-    except Exception:
-        return f"<{type(item).__name__}>"
+    except BaseException:  # user code: it may exit
+        return f"<{type.__getattribute__(type(item), '__name__')}>"

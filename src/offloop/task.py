@@ -9,13 +9,15 @@ from types import GenericAlias
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, Generic, TypeVar
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from typing import Any, Generic, ParamSpec, TypeVar, overload
 
     from offloop.environment import Environment
     from offloop.protocols import TaskContext
 
+    P = ParamSpec("P")
     R = TypeVar("R")
+    Item = TypeVar("Item")
 else:  # `typing` would cost a worker 8 ms
     R = "R"
 
@@ -27,6 +29,14 @@ else:  # `typing` would cost a worker 8 ms
 
 
 _new = object.__new__
+
+
+def _hide_nothing() -> bool:
+    return False
+
+
+#: Whether texts about tasks are to leave out arguments: set by `offloop.hiding`, in the parent.
+hides_arguments: Callable[[], bool] = _hide_nothing
 
 
 class Task(ABC, Generic[R]):
@@ -66,18 +76,40 @@ class CallableTask(Task[R]):
 
     __slots__ = ("args", "fn", "kwargs")
 
-    def __init__(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
-        if not callable(fn):
-            raise TypeError(f"fn must be callable, not {type(fn).__name__}")
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    if TYPE_CHECKING:  # `typing.overload` is not for workers either
+
+        @overload
+        def __init__(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+        @overload
+        def __init__(
+            self: CallableTask[list[Item]],
+            fn: Callable[P, AsyncIterator[Item] | Iterator[Item]],
+            /,
+            *args: P.args,
+            **kwargs: P.kwargs,
+        ) -> None: ...
+        @overload
+        def __init__(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+        def __init__(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None: ...
+
+    else:
+
+        def __init__(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
+            if not callable(fn):
+                raise TypeError(not_callable(fn))
+            self.fn = fn
+            self.args = args
+            self.kwargs = kwargs
 
     @classmethod
     def of(cls, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallableTask[Any]:
         """The same from arguments packed already: what ``submit`` does a hundred thousand times a second."""
         if not callable(fn):
-            raise TypeError(f"fn must be callable, not {type(fn).__name__}")
+            raise TypeError(not_callable(fn))
         task: CallableTask[Any] = _new(cls)
         task.fn = fn
         task.args = args
@@ -92,25 +124,52 @@ class CallableTask(Task[R]):
         return f"<CallableTask {describe(self)}>"
 
 
+def not_callable(fn: object) -> str:
+    """The text of the error for what is given in place of a function."""
+    name = type(fn).__name__
+    if hasattr(fn, "run"):
+        return f"fn must be callable, not {name}, which is a task: enqueue it"
+    hint = "pass the function and its arguments, as in submit(fn, 3), and not what a call of it returns"
+    return f"fn must be callable, not {name}; {hint}"
+
+
 def describe(task: object, limit: int = 80) -> str:
     """A short text that names a task for people, such as ``resize('a.png')``.
 
-    It never raises, whatever the ``repr`` of the arguments does.
+    It never raises, whatever the ``repr`` of the arguments does; and has no arguments where
+    the environment variable ``OFFLOOP_HIDE_ARGUMENTS`` is set.
     """
     try:
-        text = _describe(task)
-    except Exception:
-        text = type(task).__name__
+        text = f"{name_of(task)}(…)" if hides_arguments() else _describe(task)
+    except BaseException:  # user code: it may exit, and this is called while executions are settled
+        text = type.__getattribute__(type(task), "__name__")
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _describe(task: object) -> str:
+def name_of(task: object) -> str:
+    """The name of a task's function or class, without arguments; like `describe` it never raises."""
+    try:
+        return _call_of(task)[0]
+    except Exception:
+        return type(task).__name__
+
+
+def _call_of(task: Any) -> tuple[str, tuple[Any, ...]]:
+    """What a task calls, and with what; of a chunk of a map, the map's function, and the items."""
     if type(task) is not CallableTask:
-        return repr(task) if type(task).__repr__ is not object.__repr__ else type(task).__qualname__
+        return type(task).__qualname__, ()
     fn, args = task.fn, task.args
-    if getattr(fn, "__module__", "") == "offloop.child.chunk":  # of a map: its function, and the items
-        fn, args = args[0], tuple(args[1])
-    name = getattr(fn, "__qualname__", None) or repr(fn)
+    if getattr(fn, "__module__", "") == "offloop.child.chunk":
+        fn, args = args[0], args[1]
+    name: object = getattr(fn, "__qualname__", None)
+    return name if name and isinstance(name, str) else repr(fn), args
+
+
+def _describe(task: Any) -> str:
+    if type(task) is not CallableTask:
+        kind: Any = task.__class__
+        return repr(task) if kind.__repr__ is not object.__repr__ else kind.__qualname__
+    name, args = _call_of(task)
     from reprlib import Repr  # an argument may be a list of a million
 
     short = Repr()
@@ -125,6 +184,12 @@ def _describe(task: object) -> str:
 provider: ContextVar[Callable[[], TaskContext | None]] = ContextVar("offloop_task")
 
 
+def find_task() -> TaskContext | None:
+    """The context of the task that is running here, or None: `current_task` for offloop's own use."""
+    find = provider.get(None)
+    return find() if find is not None else None
+
+
 def current_task() -> TaskContext:
     """The context of the task that is running here.
 
@@ -134,8 +199,7 @@ def current_task() -> TaskContext:
     Raises:
         LookupError: no task is running in this thread or asyncio task.
     """
-    find = provider.get(None)
-    context = find() if find is not None else None
+    context = find_task()
     if context is None:
         raise LookupError("no offloop task is running here")
     return context

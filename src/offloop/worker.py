@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
-from offloop.dispatcher import BROKEN, OPEN, Dispatcher
+from offloop.calls import Calls
+from offloop.checks import check_options
+from offloop.dispatcher import BROKEN, FORKED, OPEN, Dispatcher
 from offloop.execution import Execution
-from offloop.mapping import Map
+from offloop.loopend import tell_witnesses
 from offloop.policy import Policy
 from offloop.protocols import TaskLike
 from offloop.scheduling.state import Limits
+from offloop.streams import Stream
 from offloop.task import CallableTask
+from offloop.watched import Watched
 
 if TYPE_CHECKING:
+    from offloop.calls import Inputs
     from offloop.link import Context
-
-R = TypeVar("R")
+    from offloop.mapping import Map
+    from offloop.observe.statistics import Statistics
 
 #: The most async tasks of one worker that may overlap: each has its place in the page shared with it.
 MAX_CONCURRENCY = 1_999
 
 
-class Worker(ABC):
+class Worker(Calls, Watched, ABC):
     """Runs tasks, first in, first out, higher ``priority`` first.
 
     A worker starts itself at its first task, or on ``async with``; it belongs
@@ -33,8 +39,6 @@ class Worker(ABC):
     """
 
     _dispatcher: Dispatcher
-    #: The options that every task gets: a lease's tasks are pinned to its worker.
-    _usual: dict[str, Any] | None = None
 
     @abstractmethod
     def is_running(self) -> bool:
@@ -44,50 +48,6 @@ class Worker(ABC):
     def is_idle(self) -> bool:
         """Whether no task is queued or running."""
 
-    def enqueue(
-        self,
-        task: TaskLike[Any],
-        *,
-        timeout: float | None = None,
-        priority: int = 0,
-        retries: int = 0,
-        key: Hashable = None,
-    ) -> Execution[Any]:
-        """Queue a task; it is queued when this returns.
-
-        Args:
-            task: any object with a ``run(environment)`` method.
-            timeout: seconds that it may run; then it is cancelled and fails
-                with `TaskTimeout`.  Time spent waiting does not count.
-            priority: higher runs first.
-            retries: how often to run it again should its worker die; with 0 it
-                runs at most once.
-            key: tasks with equal keys go to the same worker for as long as it lives.
-
-        Returns:
-            The execution: a future of the result.
-
-        Raises:
-            TypeError: ``task`` has no ``run`` method, or ``key`` is not hashable.
-            ValueError: ``timeout`` is not above 0, or ``retries`` below 0.
-            StatusError: the worker was shut down, killed, or has crashed.
-            QueueFull: the pool's ``queue_limit`` is reached.
-            RuntimeError: called from another thread or event loop.
-        """
-        check_task(task)
-        if timeout is None and not priority and not retries and key is None:
-            return self._dispatcher.enqueue(task, self._usual)
-        check_options(timeout, priority, retries, key)
-        options = {"timeout": timeout, "priority": priority, "retries": retries, "key": key}
-        return self._dispatcher.enqueue(task, {**options, **(self._usual or {})})
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Execution[Any]:
-        """Queue a call: ``enqueue(CallableTask(fn, *args, **kwargs))``.
-
-        Every keyword belongs to ``fn``; see `options` for the others.
-        """
-        return self._dispatcher.enqueue(CallableTask.of(fn, args, kwargs), self._usual)
-
     def options(
         self,
         *,
@@ -96,7 +56,7 @@ class Worker(ABC):
         retries: int = 0,
         key: Hashable = None,
     ) -> Worker:
-        """This same worker with other defaults for `submit`, `map` and `enqueue`.
+        """This same worker with other defaults for `submit`, `map`, `stream` and `enqueue`.
 
         Args:
             timeout, priority, retries, key: as for `enqueue`.
@@ -104,33 +64,6 @@ class Worker(ABC):
         check_options(timeout, priority, retries, key)
         return WorkerWithOptions(
             self, {"timeout": timeout, "priority": priority, "retries": retries, "key": key}
-        )
-
-    def map(
-        self,
-        fn: Callable[..., R],
-        *iterables: Iterable[Any] | AsyncIterable[Any],
-        ordered: bool = True,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-        timeout: float | None = None,
-        return_exceptions: bool = False,
-        progress: bool | Callable[[int, int | None], object] | None = None,
-    ) -> Map[R]:
-        """Call ``fn`` with the items of the iterables, in parallel where there are several workers.
-
-        See `offloop.mapping.Map` for the arguments and how to consume it.
-        """
-        return Map(
-            self,
-            fn,
-            iterables,
-            ordered=ordered,
-            chunksize=chunksize,
-            buffersize=buffersize,
-            timeout=timeout,
-            return_exceptions=return_exceptions,
-            progress=progress,
         )
 
     async def shutdown(self, *, cancel_pending: bool = False) -> int:
@@ -158,35 +91,80 @@ class Worker(ABC):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._dispatcher.status == FORKED:
+            return  # the process that was forked ends them
         if kind is not None:
             self._dispatcher.cancel_all(running=True)
-        await self.shutdown()
+        try:
+            await self.shutdown()
+        except asyncio.CancelledError:  # while it finished what was queued
+            self._dispatcher.cancel_all(running=True)
+            await self.shutdown()
+            raise
 
     def _state(self) -> str:
         """A word for `repr`."""
         status = self._dispatcher.status
         if status == OPEN:
             return "idle" if self.is_idle() else "running"
+        if status == FORKED:
+            return "of another process"
         return "crashed" if status == BROKEN else "shut down"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} can't be sent to a worker: send only what the task needs (was it an "
+            "attribute of self?), or use offloop.pool() there"
+        )
 
     def __del__(self) -> None:
         dispatcher = self.__dict__.get("_dispatcher")
         if dispatcher is not None and dispatcher.owner() is self and dispatcher.abandoned():
-            warnings.warn(f"{self!r} was never shut down", ResourceWarning, source=self, stacklevel=2)
-            dispatcher.abandon()
+            tell_witnesses(repr(self))
+            try:
+                warnings.warn(f"{self!r} was never shut down", ResourceWarning, source=self, stacklevel=2)
+            finally:  # where warnings are errors, it raises
+                dispatcher.abandon()
 
 
 class WorkerFactory(ABC):
     """Makes workers of one kind: a context and its options."""
+
+    #: Whether its workers' memory can be told apart, as ``max_memory_per_worker`` needs.
+    limits_memory: ClassVar[bool] = False
+    #: Whether its workers are sent tasks in advance, as many as the measured times of such tasks allow.
+    prefetch: ClassVar[bool] = True
+    #: Seconds that a task and its outcome travel, as a rule; that much more is sent in advance.
+    latency: ClassVar[float] = 0.0
+    #: Whether there is room for a worker that replaces another before that has ended.
+    has_spare: ClassVar[bool] = True
 
     @abstractmethod
     def context(self) -> Context:
         """Open the context in which one pool's workers live, on the running event loop."""
 
     @property
+    def kind(self) -> str:
+        """The name of the context, such as ``"process"``; by default what the class is called."""
+        return type(self).__name__.removesuffix("WorkerFactory").lower()
+
+    @property
     def slots(self) -> int:
         """How many async tasks of one worker may overlap."""
         return getattr(self, "concurrency", 1)
+
+    def limiting_memory(self) -> WorkerFactory:
+        """The factory for a pool that limits its workers' memory: this one.
+
+        Raises:
+            ValueError: the memory of its workers can't be told apart.
+        """
+        if not self.limits_memory:
+            raise ValueError(
+                "max_memory_per_worker needs workers that are processes: "
+                f"those of {type(self).__name__} share their memory with others"
+            )
+        return self
 
     def create(self) -> Worker:
         """A new worker; it starts at its first task."""
@@ -213,7 +191,14 @@ class ContextWorker(Worker):
     """A single worker, over whatever context its factory has."""
 
     def __init__(self, factory: WorkerFactory) -> None:
-        limits = Limits(max_workers=1, min_workers=0, idle_timeout=float("inf"), slots=factory.slots)
+        limits = Limits(
+            max_workers=1,
+            idle_timeout=float("inf"),
+            slots=factory.slots,
+            prefetch=factory.prefetch,
+            latency=factory.latency,
+            has_spare=factory.has_spare,
+        )
         self._dispatcher = Dispatcher(factory, Policy(limits, heal=False), self)
 
     def is_running(self) -> bool:
@@ -225,7 +210,8 @@ class ContextWorker(Worker):
         return not self._dispatcher.outstanding
 
     def __repr__(self) -> str:
-        return f"<Worker {self._state()} outstanding={self._dispatcher.outstanding}>"
+        outstanding, kind = self._dispatcher.outstanding, self._dispatcher.factory.kind
+        return f"<Worker {self._state()} outstanding={outstanding} context={kind}>"
 
 
 class WorkerWithOptions(Worker):
@@ -236,6 +222,12 @@ class WorkerWithOptions(Worker):
         self._dispatcher = worker._dispatcher
         self._usual = worker._usual
         self._defaults = defaults
+
+    def options(self, **options: Any) -> Worker:
+        """The worker with these defaults, where they are given, and the present ones where not."""
+        defaults = {**self._defaults, **options}
+        check_options(**defaults)
+        return WorkerWithOptions(self._worker, defaults)
 
     def is_running(self) -> bool:
         """As of the worker itself."""
@@ -254,17 +246,22 @@ class WorkerWithOptions(Worker):
         task: CallableTask[Any] = CallableTask(fn, *args, **kwargs)
         return self._worker.enqueue(task, **self._defaults)
 
-    def map(
-        self,
-        fn: Callable[..., R],
-        *iterables: Iterable[Any] | AsyncIterable[Any],
-        timeout: float | None = None,
-        **options: Any,
-    ) -> Map[R]:
-        """As of the worker itself, with these defaults; a timeout counts for each item."""
-        if timeout is None:
-            timeout = self._defaults["timeout"]
-        return super().map(fn, *iterables, timeout=timeout, **options)
+    if not TYPE_CHECKING:  # it is typed as a `Worker`'s
+
+        def map(
+            self, fn: Callable[..., Any], *iterables: Inputs, timeout: float | None = None, **options: Any
+        ) -> Map[Any]:
+            """As of the worker itself, with these defaults; a timeout counts for each item."""
+            if timeout is None:
+                timeout = self._defaults["timeout"]
+            return super().map(fn, *iterables, timeout=timeout, **options)
+
+    def statistics(self) -> Statistics:
+        """As of the worker itself."""
+        return self._worker.statistics()
+
+    def _stream(self, task: TaskLike[Any], options: dict[str, Any]) -> Stream[Any]:
+        return self._worker._stream(task, {**self._defaults, **options})
 
     async def shutdown(self, *, cancel_pending: bool = False) -> int:
         """As of the worker itself."""
@@ -280,28 +277,3 @@ class WorkerWithOptions(Worker):
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self._defaults.items() if value)
         return f"<{self._worker!r} with {given or 'no options'}>"
-
-
-def check_task(task: object) -> None:
-    """Refuse what is no task."""
-    if not callable(getattr(task, "run", None)):
-        raise TypeError(f"a task needs a run(environment) method, which {type(task).__name__} has not")
-    if isinstance(task, type):
-        raise TypeError(
-            f"a task is an instance, and {task.__name__} is a class: enqueue({task.__name__}(...))"
-        )
-
-
-def check_options(timeout: object, priority: object, retries: object, key: Hashable) -> None:
-    """Refuse bad options of `Worker.enqueue`."""
-    if timeout is not None:
-        if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
-            raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
-        if not timeout > 0:
-            raise ValueError(f"timeout must be above 0, not {timeout}")
-    for name, value in (("priority", priority), ("retries", retries)):
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if isinstance(retries, int) and retries < 0:
-        raise ValueError(f"retries must not be negative, not {retries}")
-    hash(key)

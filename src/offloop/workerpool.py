@@ -6,14 +6,15 @@ The module is not called ``pool``, which would hide the function `offloop.pool`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, overload
 
+from offloop.calls import P, R
 from offloop.contexts import resolve_factory
 from offloop.cpus import usable_cpus
 from offloop.dispatcher import OPEN, Dispatcher
-from offloop.lease import LeasedWorker, end_worker
+from offloop.lease import LeasedWorker
 from offloop.policy import Policy
 from offloop.scheduling.state import Limits
 from offloop.task import CallableTask, Task
@@ -31,12 +32,16 @@ class WorkerPool(Worker):
     Args:
         max_workers: the most workers; by default the CPUs that this process may
             use (its affinity and its control group's quota counted).
-        factory: makes the workers: a `WorkerFactory`, ``"process"`` or ``"thread"``.
+        factory: makes the workers: a `WorkerFactory`, or the name of a context: ``"process"``,
+            ``"thread"``, ``"interpreter"`` (from Python 3.14 on), or ``"auto"``, which picks one
+            of them; see `AutoWorkerFactory`.
         min_workers: how many workers are kept however little there is to do.
         idle_timeout: seconds after which a worker above that number retires when idle.
         max_tasks_per_worker: tasks after which a worker is replaced; None for no limit.
-        max_memory_per_worker: bytes of resident memory above which a worker is
-            replaced; None for no limit.
+        max_memory_per_worker: bytes of resident memory (shared memory not counted)
+            above which a worker, when it is between tasks and has collected its
+            garbage, is replaced; None for no limit.  The new one is started first.
+            For workers that are processes; ``"auto"`` picks those.
         queue_limit: how many tasks may wait for a worker; above it ``enqueue``
             raises `QueueFull`.  None for no limit.
         cancel_grace: seconds after which a cancelled task that still runs has
@@ -44,6 +49,7 @@ class WorkerPool(Worker):
 
     Raises:
         TypeError, ValueError: an argument is of the wrong type, or out of range.
+        RuntimeError: ``"interpreter"`` below Python 3.14.
     """
 
     def __init__(
@@ -69,20 +75,31 @@ class WorkerPool(Worker):
             if value is not None:
                 _count(name, value)
         self._factory = resolve_factory(factory)
+        if max_memory_per_worker is not None:
+            self._factory = self._factory.limiting_memory()
         limits = Limits(
             max_workers=self._max_workers,
             min_workers=min_workers,
             idle_timeout=_seconds("idle_timeout", idle_timeout),
             max_tasks_per_worker=max_tasks_per_worker,
             slots=self._factory.slots,
+            prefetch=self._factory.prefetch,
+            latency=self._factory.latency,
+            has_spare=self._factory.has_spare,
         )
-        policy = Policy(limits, queue_limit, _seconds("cancel_grace", cancel_grace), heal=True)
+        grace = _seconds("cancel_grace", cancel_grace)
+        policy = Policy(limits, queue_limit, grace, max_memory=max_memory_per_worker)
         self._dispatcher = Dispatcher(self._factory, policy, self)
 
     @property
     def max_workers(self) -> int:
         """The most workers there may be."""
         return self._max_workers
+
+    @property
+    def context(self) -> str:
+        """Where its workers live, such as ``"process"``; of ``factory="auto"``, what that picked."""
+        return self._factory.kind
 
     @property
     def concurrency(self) -> int:
@@ -120,6 +137,18 @@ class WorkerPool(Worker):
         """
         return LeasedWorker(self._dispatcher)
 
+    @overload
+    async def broadcast(self, fn: Task[R], /) -> list[R]: ...
+    @overload
+    async def broadcast(
+        self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> list[R]: ...
+    @overload
+    async def broadcast(
+        self, fn: Callable[P, AsyncIterator[R] | Iterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> list[list[R]]: ...
+    @overload
+    async def broadcast(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> list[R]: ...
     async def broadcast(self, fn: Callable[..., Any] | Task[Any], /, *args: Any, **kwargs: Any) -> list[Any]:
         """Run something once in every running worker.
 
@@ -130,23 +159,38 @@ class WorkerPool(Worker):
         Returns:
             The results, one for each worker.  Workers that start later do not run it.
 
+        Raises:
+            StatusError: the pool was shut down or killed.
+            RuntimeError: called from another thread or event loop.
+
+        It raises the first error of the function's, and the others' results are lost.
         Cancelling this call cancels what has not finished.
         """
         # To pyright a callable that is a Task as well is a task of something unknown.
         task: Task[Any] = fn if isinstance(fn, Task) else CallableTask(fn, *args, **kwargs)  # pyright: ignore[reportUnknownVariableType]
         dispatcher = self._dispatcher
+        dispatcher.check_open()
         return await asyncio.gather(
             *(dispatcher.enqueue(task, {"pin": number}) for number in dispatcher.scheduler.running_numbers())
         )
 
     async def recycle(self) -> None:
-        """Replace every worker, one after the other: the new one is started before the old one retires."""
+        """Replace every worker, one after the other: the new one is started before the old one retires.
+
+        Raises:
+            StatusError: the pool was shut down or killed.
+            RuntimeError: called from another thread or event loop.
+
+        Cancelling this call leaves the workers that it did not come to as they are.
+        """
         dispatcher = self._dispatcher
-        dispatcher.bind()
+        dispatcher.check_open()
         for number in dispatcher.scheduler.running_numbers():
-            worker = dispatcher.scheduler.workers.get(number)
-            if worker is not None and dispatcher.status == OPEN:
-                await end_worker(dispatcher, worker)
+            worker, handle = dispatcher.scheduler.workers.get(number), dispatcher.handles.get(number)
+            if worker is not None and handle is not None and dispatcher.status == OPEN:
+                dispatcher.scheduler.replace(worker)
+                dispatcher.schedule_turn()
+                await asyncio.shield(handle.exited)
 
     def end_with_loop(self) -> None:
         """Shut down by itself, without a warning, when the running event loop ends."""
@@ -159,13 +203,14 @@ class WorkerPool(Worker):
         Raises:
             StatusError: the pool was shut down or killed, before or meanwhile.
         """
-        await self._dispatcher.wait_for_room()
+        await self._dispatcher.room.wait(self._dispatcher)
 
     def __repr__(self) -> str:
         scheduler = self._dispatcher.scheduler
         return (
             f"<WorkerPool {self._state()} workers={self.worker_count}/{self._max_workers} "
-            f"idle={self.idle_worker_count} queued={scheduler.queued} running={scheduler.in_hand}>"
+            f"idle={self.idle_worker_count} queued={scheduler.queued} running={scheduler.in_hand} "
+            f"context={self.context}>"
         )
 
 

@@ -15,11 +15,12 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from offloop.errors import TaskCancelled, TaskFailed
 from offloop.task import current_task
+from offloop.wire.exceptions import store, stored
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
     from typing import Any, TypeAlias, cast
 else:
 
@@ -65,7 +66,7 @@ def _load_failures(encoded: list[tuple[int, Any]]) -> Failures:
 Outcome: TypeAlias = "tuple[float, list[Any], Failures | None]"
 
 
-def run_chunk(fn: Callable[[Any], Any], items: list[Any]) -> Outcome | Coroutine[Any, Any, Outcome]:
+def run_chunk(fn: Callable[[Any], Any], items: Sequence[Any]) -> Outcome | Coroutine[Any, Any, Outcome]:
     """Call ``fn(item)`` for each item; see the module's docstring for the outcome.
 
     Awaitables and async generators that ``fn`` returns are awaited one after
@@ -78,7 +79,7 @@ def run_chunk(fn: Callable[[Any], Any], items: list[Any]) -> Outcome | Coroutine
 
 
 def run_star_chunk(
-    fn: Callable[..., Any], items: list[tuple[Any, ...]]
+    fn: Callable[..., Any], items: Sequence[tuple[Any, ...]]
 ) -> Outcome | Coroutine[Any, Any, Outcome]:
     """Call ``fn(*item)`` for each item, otherwise as `run_chunk`."""
     return _run(starmap(fn, items), len(items))
@@ -168,20 +169,22 @@ def _contained(error: BaseException) -> BaseException:
         BaseException: ``error`` itself, where it cancels the chunk.
         TaskCancelled: the chunk was cancelled, and ``error`` came of that.
     """
-    if isinstance(error, TaskCancelled) or _is_cancelled_error(error):
+    if issubclass(type(error), TaskCancelled) or _is_cancelled_error(error):
         raise error
     try:
         current_task().raise_if_cancelled()
     except LookupError:  # called outside a worker
         pass
-    trace = error.__traceback__
-    error.__traceback__ = trace.tb_next if trace is not None else None  # leave out this file's own frame
+    trace = stored(error, "__traceback__")
+    store(
+        error, "__traceback__", trace.tb_next if trace is not None else None
+    )  # leave out this file's own frame
     return _as_task_failed(error)
 
 
 def _is_cancelled_error(error: BaseException) -> bool:
     asyncio = sys.modules.get("asyncio.exceptions")  # without it there is none
-    return asyncio is not None and isinstance(error, asyncio.CancelledError)
+    return asyncio is not None and issubclass(type(error), asyncio.CancelledError)
 
 
 def _as_task_failed(error: BaseException) -> BaseException:

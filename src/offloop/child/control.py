@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import _thread
 import os
+import sys
 
 from offloop.child.lowlevel import signals, sockets
+from offloop.child.outlet import Outlet
 from offloop.child.turns import Turns
+from offloop.wire import cpickle as pickle
 from offloop.wire.frames import (
     CANCEL,
+    LIVE,
+    MESSAGE,
     RETURNED,
+    STACK,
     FrameDecoder,
     Record,
     frame,
     pack_numbers,
     unpack_numbers,
 )
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Interrupts the main thread.  A real-time signal where there are any: user code hardly uses those.
 INTERRUPT: int = getattr(signals, "SIGRTMIN", signals.SIGUSR2 - 7) + 7
@@ -32,12 +43,23 @@ class Control:
 
     Args:
         sock: the control socket, blocking.
+        outlet: where the answers go.
         turns: what this thread shares with the runner's.
         limit: the largest payload accepted, in bytes.
+        rewind: see `offloop.child.lastwords.rewind`.
     """
 
-    def __init__(self, sock: sockets.socket, turns: Turns, limit: int) -> None:
+    def __init__(
+        self,
+        sock: sockets.socket,
+        outlet: Outlet,
+        turns: Turns,
+        limit: int,
+        rewind: Callable[[], object],
+    ) -> None:
+        self._rewind = rewind
         self._sock = sock
+        self._outlet = outlet
         self._turns = turns
         self._frames = FrameDecoder(limit)
         self._runner_thread = _thread.get_ident()
@@ -58,6 +80,12 @@ class Control:
                     self._handle(record)
         except OSError:
             pass
+        except BaseException as error:  # what the parent said makes no sense
+            sys.excepthook(type(error), error, error.__traceback__)
+        self._ended()
+
+    def _ended(self) -> None:
+        """The parent is gone, or not understood: tasks that nobody could cancel must not go on."""
         os._exit(ORPHANED)
 
     def _receive(self) -> bytes:
@@ -80,11 +108,32 @@ class Control:
         signals.pthread_kill(self._runner_thread, INTERRUPT)
 
     def _handle(self, record: Record) -> None:
+        if record[0] in LIVE:
+            self._tell_task(record)
+        else:
+            self._take_back(record)
+
+    def _tell_task(self, record: Record) -> None:
+        kind, _, _, id, _, _, payload = record
+        if kind == STACK:
+            self._rewind()
+            try:
+                text = self._turns.stack_of(id)
+            except Exception:
+                text = ""  # what finds lines of source may be the user's; this thread must live on
+            self._outlet.send(frame(STACK, pickle.dumps(text), id=id))
+            return
+        live = self._turns.lives.get(id)
+        if live is not None:  # else it has ended
+            value = payload if kind == MESSAGE else pickle.loads(payload) if payload else None
+            live.hear(kind, value)
+
+    def _take_back(self, record: Record) -> None:
         numbers = unpack_numbers(record[6])
         places = list(zip(numbers[::2], numbers[1::2], strict=True))
         returned = self._turns.take_back(places)
         if returned:
-            self._sock.sendall(frame(RETURNED, pack_numbers(returned)))
+            self._outlet.send(frame(RETURNED, pack_numbers(returned)))
         if record[0] == CANCEL:
             for place, _ in places:
                 if self._turns.request_cancel(place):

@@ -11,19 +11,28 @@ from __future__ import annotations
 
 import os
 import sys
-from _pickle import PickleBuffer
+from _warnings import warn  # loading `warnings` itself would take a descriptor, and there may be none
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from struct import Struct
 from time import monotonic
 
+from offloop.child import layout
+from offloop.child.layout import (
+    HERE,
+    MINE,
+    YOURS,
+    Copy,
+    Part,
+    WithDescriptor,
+    lay_out_table,
+    unpack_table,
+)
 from offloop.wire.frames import (
     BUFFERS,
     LENT,
     LOANS,
     SEGMENT,
     UNSEGMENT,
-    ProtocolError,
     Record,
     frame,
     layout_buffers,
@@ -34,82 +43,7 @@ from offloop.wire.frames import (
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from offloop.shm.segments import Imports, Loan, SegmentPool
-
-#: Buffers and pickles from this size on, in bytes, go by segment.  Measured: see docs/design.md.
-THRESHOLD = 1 << 16
-
-#: Where a part lies: behind this table, in a segment of the sender's, or in one of the receiver's.
-HERE, MINE, YOURS = range(3)
-_PART = Struct("<BxxxIQQ")
-_COUNT = Struct("<I")
-
-
-class Copy:
-    """Bytes to be copied into a segment before what is written behind this may be sent."""
-
-    __slots__ = ("source", "target")
-
-    def __init__(self, target: memoryview, source: memoryview) -> None:
-        self.target = target
-        self.source = source
-
-    def advance(self, size: int) -> bool:
-        """Copy up to ``size`` bytes; False once all is copied."""
-        self.target[:size] = self.source[:size]
-        self.target, self.source = self.target[size:], self.source[size:]
-        return bool(self.source)
-
-
-class WithDescriptor:
-    """A frame that a descriptor, which it owns, travels with."""
-
-    __slots__ = ("data", "fd")
-
-    def __init__(self, data: bytes, fd: int) -> None:
-        self.data = data
-        self.fd = fd
-
-    def close(self) -> None:
-        """Close the descriptor: it was sent, or never will be."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    __del__ = close
-
-
-Part = bytes | memoryview | Copy | WithDescriptor
-
-
-class _Shared:
-    """Bytes whose memory is to go out of band, which pickle does for arrays but not for them."""
-
-    __slots__ = ("_data",)
-
-    def __init__(self, data: bytes | bytearray) -> None:
-        self._data = data
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self._data), (PickleBuffer(self._data),)
-
-
-def shared(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The same values, large bytes among them marked to go out of band."""
-    types = {*map(type, values)}
-    if bytes not in types and bytearray not in types:
-        return values
-    return tuple(
-        _Shared(value) if type(value) in (bytes, bytearray) and len(value) >= THRESHOLD else value
-        for value in values
-    )
-
-
-def shared_values(values: dict[str, Any]) -> dict[str, Any]:
-    """The same for the values of keyword arguments."""
-    return dict(zip(values, shared(tuple(values.values())), strict=True))
 
 
 class Exchange:
@@ -127,6 +61,8 @@ class Exchange:
         self._before: list[Part] = []
         self._nudged = False  # the peer gave something back: perhaps there is something to close
         self.descriptors: deque[int] = deque()  # received, not asked for yet
+        #: Whether this end may lend: not where the peer is on another machine.
+        self.lends = True
 
     # -- out --------------------------------------------------------------------
 
@@ -138,7 +74,8 @@ class Exchange:
             before it (new segments, copies), behind which comes its header: then the payload.
         """
         parts = [memoryview(pickled), *buffers]
-        lent = [part for part in parts if part.nbytes >= THRESHOLD]
+        threshold = layout.THRESHOLD
+        lent = [part for part in parts if part.nbytes >= threshold]
         loans = self._place(lent) if lent else None
         if loans is None:
             if not buffers:
@@ -148,10 +85,10 @@ class Exchange:
         waiting = iter(loans)
         table: list[tuple[int, int, int, int]] = []
         for part in parts:
-            segment, offset, size = next(waiting) if part.nbytes >= THRESHOLD else (0, 0, part.nbytes)
+            segment, offset, size = next(waiting) if part.nbytes >= threshold else (0, 0, part.nbytes)
             table.append((MINE if segment else HERE, segment, offset, size))
-        here = [part for part in parts if part.nbytes < THRESHOLD]
-        return LENT, *_payload(table, here)
+        here = [part for part in parts if part.nbytes < threshold]
+        return LENT, *lay_out_table(table, here)
 
     def take_before(self) -> list[Part]:
         """What is to be written before the frame that was just laid out: new segments, copies."""
@@ -160,6 +97,8 @@ class Exchange:
 
     def _place(self, lent: Sequence[memoryview]) -> list[Loan] | None:
         """Have these buffers copied into a segment; None if there is no memory for it."""
+        if not self.lends:
+            return None
         sizes = [part.nbytes for part in lent]
         try:
             from offloop.shm.segments import space_for
@@ -319,7 +258,7 @@ class Exchange:
             else still sees is copied.
         """
         imports = self._imports
-        if imports is None or not buffers or len(pickled) >= THRESHOLD:
+        if imports is None or not buffers or len(pickled) >= layout.THRESHOLD:
             return None
         found = [(imports.find(buffer), buffer.nbytes) for buffer in buffers]
         placed = [(where[0], where[1], size) for where, size in found if where is not None]
@@ -337,7 +276,7 @@ class Exchange:
                 for loan, _, _ in placed:
                     imports.forget(loan)
                 table = [(YOURS, b.loan.segment, b.loan.offset + offset, size) for b, offset, size in placed]
-                return LENT, *_payload([(HERE, 0, 0, len(pickled)), *table], [pickled])
+                return LENT, *lay_out_table([(HERE, 0, 0, len(pickled)), *table], [pickled])
             # Each view holds its loan until it was copied.
             views = [
                 imports.borrow(*b.loan) if v is None else v for v, (b, _, _) in zip(seen, placed, strict=True)
@@ -367,34 +306,9 @@ def _warn_of_refusal(error: BaseException) -> None:
     global _warned
     if _warned:
         return
-    import warnings
-
     _warned = True
-    warnings.warn(
+    warn(
         f"no shared memory for large arguments and results ({error}); they go by the socket, slowly",
         RuntimeWarning,
         stacklevel=2,
     )
-
-
-def _payload(
-    table: list[tuple[int, int, int, int]], here: Sequence[bytes | memoryview]
-) -> tuple[int, list[Part]]:
-    """A payload of a table and the parts that lie behind it: its size and its pieces."""
-    head = _COUNT.pack(len(table)) + b"".join(_PART.pack(*entry) for entry in table)
-    return len(head) + sum(len(part) for part in here), [head, *here]
-
-
-def unpack_table(view: memoryview) -> tuple[list[tuple[int, int, int, int]], int]:
-    """Where each part lies, and where the table ends.
-
-    Raises:
-        ProtocolError: it is cut short, or has no parts.
-    """
-    if len(view) < _COUNT.size:
-        raise ProtocolError("a payload of segments without a table")
-    (count,) = _COUNT.unpack_from(view)
-    end = _COUNT.size + count * _PART.size
-    if count < 1 or end > len(view):
-        raise ProtocolError("a payload of segments with a bad table")
-    return [_PART.unpack_from(view, _COUNT.size + at * _PART.size) for at in range(count)], end

@@ -7,12 +7,17 @@ import io
 import os
 import sys
 
-from offloop.shm.ledger import JOURNAL_END, Ledger
+from offloop.child.lowlevel import signals
+from offloop.shm.ledger import RING_END, Ledger
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from typing import Any
+
+
+#: Has the worker's stack written to the ledger.  A real-time signal where there are any, else none.
+DUMP: int = signals.SIGRTMIN + 8 if hasattr(signals, "SIGRTMIN") else 0
 
 
 def keep_last_words(ledger: Ledger, fd: int) -> None:
@@ -22,10 +27,23 @@ def keep_last_words(ledger: Ledger, fd: int) -> None:
         ledger: the page shared with the parent.
         fd: its descriptor, which stays open: faulthandler writes to it when a fatal signal comes.
     """
-    os.lseek(fd, JOURNAL_END, os.SEEK_SET)
-    faulthandler.enable(fd)
+    rewind(fd)
+    # The stack of C code, which Python 3.14 adds by default, would take the room of Python's.
+    options: Any = {"c_stack": False} if sys.version_info >= (3, 14) else {}
+    faulthandler.enable(fd, **options)
+    if DUMP:
+        # In C, so it works as well while C code holds the interpreter's lock.
+        faulthandler.register(DUMP, fd, all_threads=False)
     raw: Any = _Tee(ledger)
     sys.stderr = io.TextIOWrapper(raw, errors="backslashreplace", line_buffering=True, write_through=True)
+    stdout: Any = sys.stdout
+    if stdout is not None:
+        stdout.reconfigure(line_buffering=True)  # what a task has printed is not lost with its worker
+
+
+def rewind(fd: int) -> None:
+    """Have the next stack written to the beginning of its place."""
+    os.lseek(fd, RING_END, os.SEEK_SET)
 
 
 class _Tee(io.FileIO):

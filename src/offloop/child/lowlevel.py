@@ -15,4 +15,10 @@ else:
     import _signal as signals
     import _socket as sockets
 
-__all__ = ["signals", "sockets"]
+#: A flag of ``recvmsg``: received descriptors are not handed on to programs that this process
+#: starts.  0 where the system has no such flag.
+MSG_CMSG_CLOEXEC: int = getattr(sockets, "MSG_CMSG_CLOEXEC", 0)
+#: Room for the descriptors that come along with one receive.
+RIGHTS = sockets.CMSG_LEN(4 * 16)
+
+__all__ = ["MSG_CMSG_CLOEXEC", "RIGHTS", "signals", "sockets"]

@@ -8,13 +8,17 @@ run on the loop as well, in their order.
 from __future__ import annotations
 
 import asyncio
+from asyncio.events import _set_running_loop
 from collections import deque
 from collections.abc import Awaitable
 from contextvars import copy_context
 from time import monotonic
 from types import AsyncGeneratorType
 
-from offloop.child.runner import FLUSH_AFTER, RunningTask
+from offloop.child.runner import FLUSH_AFTER
+from offloop.child.running import RunningTask
+from offloop.environment.loops import logger
+from offloop.errors import TaskCancelled
 from offloop.task import provider
 from offloop.wire.frames import TASKS, Record
 
@@ -25,17 +29,30 @@ if TYPE_CHECKING:
 
     from offloop.child.runner import Runner
 
+#: Seconds that asynchronous ``on_delete`` callbacks may take where a worker waits for them.
+ON_DELETE_GRACE = 5.0
+
 
 class Overlap:
-    """Runs a runner's tasks on an event loop."""
+    """Runs a runner's tasks on an event loop.
 
-    def __init__(self, runner: Runner) -> None:
+    Args:
+        runner: whose tasks.
+        loop: the event loop; by default one of its own.
+    """
+
+    #: Seconds of synchronous tasks after which others on the loop get their turn.
+    budget = FLUSH_AFTER
+
+    def __init__(self, runner: Runner, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._runner = runner
-        self._loop = asyncio.new_event_loop()
+        self._loop = loop if loop is not None else asyncio.new_event_loop()
         self._waiting: deque[Record] = deque()
         self._free = list(range(runner.slots, 0, -1))  # ledger slot 0 belongs to the synchronous part
-        self._parent_gone = False
+        self._parent_gone = self._over = False
         self._timer: asyncio.TimerHandle | None = None
+        # What runs on the loop would else leave its context to what comes after it.
+        self._own = copy_context()
 
     def serve(self, records: list[Record], awaitable: Any) -> bool:
         """Run until told to stop (True) or the parent is gone (False).
@@ -46,13 +63,15 @@ class Overlap:
         """
         runner, loop = self._runner, self._loop
         asyncio.set_event_loop(loop)
+        runner.has_loop = True
         self._waiting.extend(records[1:] if awaitable is not None else records)
         if awaitable is not None:
             self._begin_async(records[0], awaitable)
         runner.port.attach(loop, self._arrived)
-        loop.call_soon(self._pump)
+        loop.call_soon(self._pump, context=self._own)
         try:
-            loop.run_forever()
+            while not self._over:  # a task may stop its loop, which is not its to stop
+                loop.run_forever()
             runner.port.detach(loop)
             if not self._parent_gone:
                 runner.close_environment(loop.run_until_complete)
@@ -62,47 +81,66 @@ class Overlap:
             loop.close()
         return not self._parent_gone
 
+    def _stop(self) -> None:
+        """There is nothing more to do."""
+        if not self._over:  # else it runs to tidy up
+            self._over = True
+            self._loop.stop()
+
     def _arrived(self) -> None:
         records = self._runner.port.receive(0)
         if records is None:
             self._parent_gone = True
-            self._loop.stop()
+            self._stop()
         elif records:
             self._waiting.extend(records)
-            self._pump()
+            self._own.run(self._pump)
 
     def _pump(self) -> None:
         """Begin what may begin; yield to async tasks when synchronous ones take long."""
         runner = self._runner
-        until = monotonic() + FLUSH_AFTER
+        until = monotonic() + self.budget
         while self._waiting and self._free:
             record = self._waiting.popleft()
             if record[0] not in TASKS:
                 runner.other(record)
             elif runner.turns.begin():
-                awaitable = runner.run_task(record)
+                # As before there was a loop: what a synchronous task calls may run one of its own.
+                _set_running_loop(None)
+                try:
+                    awaitable = runner.run_task(record)
+                finally:
+                    _set_running_loop(self._loop)
                 if awaitable is not None:
                     self._begin_async(record, awaitable)
                 if monotonic() > until:
-                    self._loop.call_soon(self._pump)
+                    self._loop.call_soon(self._pump, context=self._own)
                     break
             else:  # taken back: what it borrowed goes back too
                 runner.port.note(record, runner.environment)
         runner.port.running(0, 0, 0.0)
-        runner.port.flush()
+        runner.flush()
+        runner.environment.adopt_pending()
         self._arm_expiry()
         if runner.stopping and not self._waiting and not runner.turns.awaiting:
-            self._loop.stop()
+            self._stop()
 
     def _begin_async(self, record: Record, awaitable: Any) -> None:
         runner, turns = self._runner, self._runner.turns
         place, slot, start = turns.place, self._free.pop(), monotonic()
         runner.port.running(slot, record[3], start)
         runner.port.running(0, 0, 0.0)
-        context = copy_context()
+        if record[3] in turns.lives:
+            turns.lives[record[3]].slot = slot
+        context, runner.context = runner.context or copy_context(), None
         mine = RunningTask(runner, record, place)
         context.run(provider.set, lambda: mine)
-        task = self._loop.create_task(self._run(record, awaitable, place, slot, start), context=context)
+        # Not by the loop's task factory, which may be the user's: an eager one would
+        # run it to its end before it is noted as under way.
+        task = asyncio.Task(
+            self._run(record, awaitable, place, slot, start), loop=self._loop, context=context
+        )
+        runner.async_tasks[record[3]] = task
         turns.awaiting[place] = lambda: self._loop.call_soon_threadsafe(task.cancel)
         if place in turns.cancelled:  # requested before there was anything to cancel
             # After the task's first step: one cancelled before it would never get
@@ -118,7 +156,8 @@ class Overlap:
         except BaseException as error:
             turns.awaiting.pop(place, None)
             end = monotonic()
-            if place in turns.cancelled and isinstance(error, asyncio.CancelledError):
+            runner.end_live(record[3])
+            if place in turns.cancelled and issubclass(type(error), (asyncio.CancelledError, TaskCancelled)):
                 port.cancelled(record[3], start, end)
             else:
                 port.failure(record[3], error, start, end)
@@ -129,9 +168,10 @@ class Overlap:
             if later is not None:
                 later()
         turns.cancelled.discard(place)
+        del runner.async_tasks[record[3]]
         port.running(slot, 0, 0.0)
         self._free.append(slot)
-        self._loop.call_soon(self._pump)
+        self._loop.call_soon(self._pump, context=self._own)
 
     def _arm_expiry(self) -> None:
         """Have entries of the environment expire when they are due."""
@@ -151,7 +191,8 @@ class Overlap:
 async def _settle(value: Awaitable[Any] | AsyncGeneratorType[Any, Any]) -> Any:
     """What an awaitable gives, or the list of what an async generator yields."""
     if isinstance(value, AsyncGeneratorType):
-        return [item async for item in value]
+        items = value  # by this name its stack is found
+        return [item async for item in items]
     return await value
 
 
@@ -165,13 +206,19 @@ async def _leave(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def await_all(awaitables: list[Awaitable[Any]]) -> None:
-    """Await what removing entries from the environment left to be awaited; a failure is logged."""
-    results = await asyncio.gather(*awaitables, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            import logging
+    """Await what removing entries from the environment left to be awaited, for `ON_DELETE_GRACE` at most.
 
-            logging.getLogger("offloop.environment").error("on_delete failed", exc_info=result)
+    What is not done by then is cancelled.  That, and a failure, is logged.
+    """
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    done, late = await asyncio.wait(tasks, timeout=ON_DELETE_GRACE)
+    for task in late:
+        task.cancel()
+        logger().error("on_delete was not done after %g s: cancelled", ON_DELETE_GRACE)
+    for task in done:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger().error("on_delete failed", exc_info=error)
 
 
 def finish_pending(awaitables: list[Awaitable[Any]]) -> None:

@@ -4,60 +4,68 @@ from __future__ import annotations
 
 import os
 import sys
+from time import monotonic
 
-from offloop.child.exchange import (
-    THRESHOLD,
-    Copy,
-    Exchange,
-    Part,
-    WithDescriptor,
-    shared,
-)
-from offloop.child.lowlevel import sockets
+from offloop.child import layout
+from offloop.child.exchange import Exchange
+from offloop.child.layout import Copy, LargeBuffers, Part, WithDescriptor, shared
+from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, RIGHTS, sockets
+from offloop.child.modules import NewModules
+from offloop.child.voice import Voice
 from offloop.shm.ledger import GENERATION, LENGTH, SLOTS, Ledger
+from offloop.wire.carrying import CarriedContext
 from offloop.wire.codec import Decoder, ReplyEncoder
+from offloop.wire.cpickle import dumps
+from offloop.wire.failure import encode_failure
 from offloop.wire.frames import (
     BUFFERS,
     CALL,
     CALL_ARGS,
     CANCELLED,
+    CONTEXT,
     DEFINE,
     FAILED,
     FORGET,
     HEADER,
     HEADER_SIZE,
+    ITEM,
     LENT,
     MAGIC,
+    MODULES,
     PATH,
     RESULT,
     SETUP,
     UNLOADABLE,
+    VERBOSITY,
     FrameDecoder,
     Record,
     frame,
     split_buffers,
 )
+from offloop.wire.pickling import ATOMS, PROTOCOL
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable, Sequence
-    from pickle import PickleBuffer
     from typing import Any
+
+    from offloop.child.forward import Forwarding
+    from offloop.child.outlet import Outlet
 
     Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 #: Bytes asked for in one receive.
 CHUNK = 1 << 16
-#: Room for the descriptors that come along with one receive.
-RIGHTS = sockets.CMSG_LEN(4 * 16)
-#: Received descriptors are not handed on to programs that tasks start.
-CLOEXEC: int = getattr(sockets, "MSG_CMSG_CLOEXEC", 0)
 #: Results that large payloads are made for, and which pickle does not lay out by itself.
 BYTES = frozenset({bytes, bytearray})
 #: Results of these types can always be loaded.
 PLAIN = frozenset({bool, int, float, str, bytes, list, tuple, dict, set})
+#: Items of a stream wait at most this long, in seconds, for the next one to be sent with.
+FLUSH_AFTER = 0.001
+#: A recursion limit below this, left by a task, is not left to the next: it could hardly import anything.
+LEAST_DEPTH = 500
 _NO_KEYWORDS: dict[str, Any] = {}
 
 
@@ -68,10 +76,12 @@ class SocketPort:
         sock: the data socket, blocking.
         ledger: the page shared with the parent.
         limit: the largest payload accepted, in bytes.
+        outlet: what is said on the control socket.
     """
 
-    def __init__(self, sock: sockets.socket, ledger: Ledger, limit: int) -> None:
+    def __init__(self, sock: sockets.socket, ledger: Ledger, limit: int, outlet: Outlet) -> None:
         self.ledger = ledger
+        self.variables: CarriedContext | None = None
         self._sock = sock
         self._frames = FrameDecoder(limit)
         self._decoder = Decoder()
@@ -80,13 +90,27 @@ class SocketPort:
         self._used = 0
         self._exchange = Exchange(lambda: None)  # what it has to say is said with the next flush
         self._forked = False
+        self._modules = NewModules()
+        self._depth = max(sys.getrecursionlimit(), LEAST_DEPTH)
         self._early: list[Record] = []  # what came along with the setup
         self._timeout: float | None = None
+        self._outlet = outlet
+        self._said = outlet.line  # looked at for every outcome
+        self.voice = Voice(outlet, self._decoder)
+        self._flushed = 0.0
+        self._own_path: list[str] = []  # what stays in front of the parent's
+        self._size = 0  # of the pickle that was made last, buffers included
+        self.forwarding: Forwarding | None = None  # of log records and warnings; hears of their levels here
 
     def let_go(self) -> None:
         """This is a process that a task forked: the conversation is not its own."""
         self._sock.close()
+        self.voice.let_go()
         self._forked = True
+
+    def close(self) -> None:
+        """The worker ends, and its process lives on: give back the segments that nothing lies on."""
+        self._exchange.close()
 
     def _leave_fork(self) -> None:
         """A task returned in a process that it forked as well, which has nothing more to do."""
@@ -95,17 +119,17 @@ class SocketPort:
         os._exit(0)
 
     def attach(self, loop: AbstractEventLoop, arrived: Callable[[], None]) -> None:
-        """From now on have ``loop`` call ``arrived`` when something can be received."""
+        """From now on have ``loop`` call ``arrived`` when something can be received, or came along before."""
         loop.add_reader(self._sock.fileno(), arrived)
+        loop.call_soon(arrived)
 
     def detach(self, loop: AbstractEventLoop) -> None:
         """End `attach`."""
         loop.remove_reader(self._sock.fileno())
 
     def _set_timeout(self, timeout: float | None) -> None:
-        if timeout != self._timeout:  # each change is a system call
-            self._sock.settimeout(timeout)
-            self._timeout = timeout
+        self._sock.settimeout(timeout)  # a system call
+        self._timeout = timeout
 
     # -- in -------------------------------------------------------------------
 
@@ -121,13 +145,16 @@ class SocketPort:
         if self._early:
             early, self._early = self._early, []
             return early
-        self._set_timeout(timeout)
+        if self.forwarding is not None:
+            self.forwarding.look()
+        if timeout != self._timeout:
+            self._set_timeout(timeout)
         wanted = self._frames.wanted
         try:
             if wanted is not None:
                 count = self._sock.recv_into(wanted)
                 return self._frames.filled(count) if count else None
-            data, ancillary, _, _ = self._sock.recvmsg(CHUNK, RIGHTS, CLOEXEC)
+            data, ancillary, _, _ = self._sock.recvmsg(CHUNK, RIGHTS, MSG_CMSG_CLOEXEC)
             for _, _, rights in ancillary:
                 self._exchange.receive_descriptors(rights)
             return self._frames.feed(data) if data else None
@@ -153,10 +180,25 @@ class SocketPort:
             self._decoder.define(ref, bytes(payload))
         elif kind == FORGET:
             self._decoder.forget(ref)
+        elif kind == CONTEXT:
+            self.variables = CarriedContext(payload, self._decoder.decode) if payload else None
         elif kind == PATH:
-            sys.path[:] = self._decoder.decode(payload)
+            self.take_path(self._decoder.decode(payload))
+        elif kind == VERBOSITY:
+            if self.forwarding is not None:
+                self.forwarding.update(self._decoder.decode(payload))
         else:
             self._exchange.note(record)
+
+    def stay_apart(self) -> None:
+        """The parent is on another machine: no memory is shared, and this machine's modules go first."""
+        self._exchange.lends = False
+        self._own_path = list(sys.path)
+
+    def take_path(self, path: list[str]) -> None:
+        """Take on the parent's ``sys.path``; a parent elsewhere only adds to this machine's."""
+        own = self._own_path
+        sys.path[:] = [*own, *(entry for entry in path if entry not in own)]
 
     def load(self, record: Record, environment: Any) -> Call:
         """The call that a task's record asks for; raises what loading the user's objects raises."""
@@ -189,47 +231,78 @@ class SocketPort:
 
     # -- out ------------------------------------------------------------------
 
-    def result(self, id: int, value: Any, start: float, end: float) -> Callable[[], None] | None:
+    def result(
+        self, id: int, value: Any, start: float, end: float, kind: int = RESULT
+    ) -> Callable[[], None] | None:
         """Report a result; raises what pickling it raises, and has then reported nothing.
+
+        An item of a stream is one too, of another ``kind``.
 
         Returns:
             None; or a function that reports it, to be called when the caller has
             let go of the task's arguments and result, whose memory goes back with it.
         """
         if value is None:
-            self._write(RESULT, 0, id, b"", start, end)
+            self._write(kind, 0, id, b"", start, end)
             return None
-        buffers: list[memoryview] = []
-
-        def take(buffer: PickleBuffer) -> bool:
-            raw = buffer.raw()
-            if raw.nbytes >= THRESHOLD:
-                buffers.append(raw)
-            return raw.nbytes < THRESHOLD
-
-        pickled = self._encoder.encode(shared((value,))[0] if type(value) in BYTES else value, take)
+        if type(value) in ATOMS:
+            pickled = dumps(value, PROTOCOL)
+            self._size = len(pickled)
+            if len(pickled) < layout.THRESHOLD:
+                self._write(kind, 0, id, pickled, start, end)
+                return None
+        content = shared((value,))[0] if type(value) in BYTES else value
+        buffers = LargeBuffers()
+        pickled = self._encoder.encode(content, buffers.take)
         name = b""
         if type(value) not in PLAIN:
             # Behind the pickle, which ends by itself: a result that can't be
             # loaded is named by its type.
             name = f"{type(value).__module__}.{type(value).__qualname__}".encode()
             pickled += name
-        if not buffers and len(pickled) < THRESHOLD:
-            self._write(RESULT, 0, id, pickled, start, end, len(name))
+        self._size = len(pickled)
+        if not buffers and len(pickled) < layout.THRESHOLD:
+            self._write(kind, 0, id, pickled, start, end, len(name))
             return None
-        name_length = len(name) if len(pickled) < THRESHOLD else 0
+        if kind == ITEM:
+            self._size += sum(buffer.nbytes for buffer in buffers)
+            end = self._size
+        name_length = len(name) if len(pickled) < layout.THRESHOLD else 0
         finish = self._exchange.hand_over(pickled, buffers)
         if finish is None:
-            self._send_large(id, self._exchange.lay_out(pickled, buffers), start, end, name_length)
+            self._send_large(kind, id, self._exchange.lay_out(pickled, buffers), start, end, name_length)
             return None
-        return lambda: self._send_large(id, finish(), start, end, name_length)
+        return lambda: self._send_large(kind, id, finish(), start, end, name_length)
 
     def _send_large(
-        self, id: int, laid_out: tuple[int, int, list[Part]], start: float, end: float, ref: int
+        self, kind: int, id: int, laid_out: tuple[int, int, list[Part]], start: float, end: float, ref: int
     ) -> None:
         flags, size, parts = laid_out
-        head = HEADER.pack(MAGIC, RESULT, flags, ref, id, size, start, end)
+        head = HEADER.pack(MAGIC, kind, flags, ref, id, size, start, end)
         self._send_parts([*self._exchange.take_before(), head, *parts])
+
+    def item(self, id: int, slot: int, index: int, value: Any) -> int:
+        """Send an item of a stream, at once if somebody waits for it; raises what pickling it raises.
+
+        Args:
+            id: the task's id.
+            slot: the slot of the ledger in which it runs.
+            index: how many items came before.
+            value: the item.
+
+        Returns:
+            Its size in bytes.
+        """
+        self._size = 0
+        later = self.result(id, value, index, 0, ITEM)
+        size = self._size
+        if later is not None:
+            later()
+        now = monotonic()
+        if not index or self._words[self.ledger.hungry + slot] or now - self._flushed > FLUSH_AFTER:
+            self._flushed = now
+            self.flush()
+        return size
 
     def failure(self, id: int, error: BaseException, start: float, end: float) -> None:
         """Report that a task failed."""
@@ -245,12 +318,7 @@ class SocketPort:
 
     def encode_failure(self, error: BaseException) -> bytes:
         """A failure as bytes; never raises for what the user's exception does."""
-        import pickle
-
-        from offloop.wire.failure import encode_failure
-
-        failure = encode_failure(error, self._encoder.encode, self._decoder.decode)
-        return pickle.dumps(failure, 5)
+        return dumps(encode_failure(error, self._encoder.encode, self._decoder.decode), PROTOCOL)
 
     def say(self, kind: int, payload: bytes = b"") -> None:
         """Send a frame that concerns no task, at once."""
@@ -267,6 +335,8 @@ class SocketPort:
     ) -> None:
         if self._forked:
             self._leave_fork()
+        if self._said:
+            self._outlet.flush()  # what the task said must be on the socket before its outcome can be seen
         size = HEADER_SIZE + len(payload)
         used = self._used
         if used + size > self.ledger.capacity:
@@ -285,8 +355,14 @@ class SocketPort:
 
     def flush(self) -> None:
         """Send what the journal holds, and empty it."""
+        if len(sys.modules) != self._modules.count or sys.getrecursionlimit() < LEAST_DEPTH:
+            self._look_around()
+        if self._said:
+            self._outlet.flush()  # what tasks said goes before how they ended
         if self._used:
-            self._send(self._journal[: self._used])
+            if self._timeout is not None:
+                self._set_timeout(None)
+            self._sock.sendall(self._journal[: self._used])
             # In this order: a reader of the living journal must not take old
             # bytes for new ones.
             self._words[LENGTH] = 0
@@ -295,21 +371,30 @@ class SocketPort:
         if self._exchange.has_news:
             self._send_parts(self._exchange.settle())
 
+    def _look_around(self) -> None:
+        """Put right what keeps the next tasks from being loaded; say what was imported.
+
+        The latter is for workers to come.  It goes with the results of the tasks that needed
+        it, so that the workers which the parent starts for the next tasks have it.
+        """
+        if sys.getrecursionlimit() < LEAST_DEPTH:
+            sys.setrecursionlimit(self._depth)
+        names = self._modules.names()
+        if names:
+            self._write(MODULES, 0, 0, " ".join(names).encode(), 0.0, 0.0)
+
     def _send_parts(self, parts: Sequence[Part]) -> None:
         if self._forked:
             self._leave_fork()
         self.flush()
         for part in parts:
+            if self._timeout is not None:
+                self._set_timeout(None)
             if isinstance(part, Copy):
                 part.advance(len(part.source))
             elif isinstance(part, WithDescriptor):
-                self._set_timeout(None)
                 rights = part.fd.to_bytes(4, sys.byteorder)
                 self._sock.sendmsg([part.data], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, rights)])
                 part.close()
             elif len(part):
-                self._send(memoryview(part))
-
-    def _send(self, data: memoryview) -> None:
-        self._set_timeout(None)
-        self._sock.sendall(data)
+                self._sock.sendall(memoryview(part))

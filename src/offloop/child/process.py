@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import os
 import sys
 
 from offloop.child.control import ORPHANED, Control
-from offloop.child.lastwords import keep_last_words
+from offloop.child.lastwords import keep_last_words, rewind
 from offloop.child.lowlevel import sockets
+from offloop.child.outlet import Outlet
 from offloop.child.port import SocketPort
 from offloop.child.runner import Runner
+from offloop.child.setup import take_setup
 from offloop.child.turns import Turns
-from offloop.environment import Environment, LocalEnvironment
 from offloop.shm.ledger import Ledger
-from offloop.wire.frames import REFUSED
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
+
+    from offloop.child.memory import MemoryGuard
 
 
 def run_worker(data_fd: int, control_fd: int, ledger_fd: int, limit: int) -> int:
@@ -29,42 +32,56 @@ def run_worker(data_fd: int, control_fd: int, ledger_fd: int, limit: int) -> int
     control.settimeout(None)
     ledger = Ledger(ledger_fd)
     keep_last_words(ledger, ledger_fd)
-    port = SocketPort(data, ledger, limit)
-    _let_go_of_forks(port, control)
     turns = Turns()
-    Control(control, turns, limit).start()
-    setup = port.receive_setup()
-    if setup is None:
-        return ORPHANED
+    turns.thread = _thread.get_ident()
+    outlet = Outlet(control, turns, ledger.words)
+    atexit.register(outlet.flush)
+    port = SocketPort(data, ledger, limit, outlet)
+    _let_go_of_forks(port, control, outlet, turns)
+    Control(control, outlet, turns, limit, lambda: rewind(ledger_fd)).start()
+    setup = take_setup(port, outlet, lambda options: _apply(options, port))
+    if isinstance(setup, int):
+        return setup
+    options, environment = setup
+    memory = _watch_memory(options["max_memory"], port)
+    runner = Runner(port, options["number"], environment, turns, options["slots"], memory)
     try:
-        options = port.decode(setup)
-        _apply(options)
-        environment = make_environment(options["environment"])
-        run_bootstrap(options["bootstrap"], environment)
-    except BaseException as error:
-        port.say(REFUSED, port.encode_failure(error))
-        return 1
-    runner = Runner(port, options["number"], environment, turns, options["slots"])
-    if not runner.serve():
-        return ORPHANED
-    runner.close()
-    return 0
+        if runner.serve():
+            runner.close()
+            return 0
+    except ConnectionError:  # of the port: what a task raises is reported
+        pass
+    return ORPHANED
 
 
-def _let_go_of_forks(port: SocketPort, control: sockets.socket) -> None:
+def _watch_memory(limit: int | None, port: SocketPort) -> MemoryGuard | None:
+    if limit is None:
+        return None
+    from offloop.child.memory import MemoryGuard
+
+    return MemoryGuard(limit, port)
+
+
+def _let_go_of_forks(port: SocketPort, control: sockets.socket, outlet: Outlet, turns: Turns) -> None:
     """A process that a task forks must not hold the worker's sockets, nor speak for it."""
 
     def let_go() -> None:
         port.let_go()
         control.close()
+        outlet.close()
+        for live in turns.lives.values():
+            live.let_go()
 
     os.register_at_fork(after_in_child=let_go)
 
 
-def _apply(options: dict[str, Any]) -> None:
+def _apply(options: dict[str, Any], port: SocketPort) -> None:
     """Take on what the parent wants of this process."""
-    sys.path[:] = options["path"]
-    os.chdir(options["cwd"])
+    if options["is_remote"]:
+        port.stay_apart()
+    port.take_path(options["path"])
+    if not options["is_remote"] or os.path.isdir(options["cwd"]):
+        os.chdir(options["cwd"])
     if options["nice"]:
         os.nice(options["nice"])
     if options["cpus"] and hasattr(os, "sched_setaffinity"):
@@ -74,37 +91,6 @@ def _apply(options: dict[str, Any]) -> None:
 
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (options["memory_limit"], hard))
-
-
-def make_environment(factory: Callable[[], object] | None) -> Environment:
-    """The worker's environment, from its class or factory."""
-    environment = factory() if factory is not None else LocalEnvironment()
-    if not isinstance(environment, Environment):
-        raise TypeError(f"environment= made a {type(environment).__name__}, which is no offloop.Environment")
-    return environment
-
-
-def run_bootstrap(
-    bootstrap: Callable[[Environment], Any] | str | os.PathLike[str] | None, environment: Environment
-) -> None:
-    """Run the bootstrap: a callable given the environment, or a path to a Python file."""
-    if bootstrap is None:
-        return
-    if callable(bootstrap):
-        result: object = bootstrap(environment)
-        if hasattr(type(result), "__await__"):
-            import asyncio
-
-            awaitable: Any = result
-
-            async def finish() -> None:
-                await awaitable
-
-            asyncio.run(finish())
-        return
-    import runpy
-
-    runpy.run_path(os.fspath(bootstrap), init_globals={"environment": environment}, run_name="__bootstrap__")
 
 
 def leave(status: int) -> None:

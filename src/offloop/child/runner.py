@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import _thread
+from contextvars import copy_context
 from time import monotonic
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
+from offloop.child.faults import unpicklable
+from offloop.child.running import RunningTask
+from offloop.child.streaming import stream
 from offloop.child.turns import Turns
 from offloop.errors import SerializationError, TaskCancelled
 from offloop.task import provider
-from offloop.wire.frames import BYE, READY, STOP, TASKS, Record
+from offloop.wire.frames import BYE, READY, STOP, STREAMED, TASKS, Record
+from offloop.wire.tracebacks import brief
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
+    from contextvars import Context
     from typing import Any, Protocol
 
+    from offloop.child.memory import MemoryGuard
     from offloop.environment import Environment
     from offloop.protocols import TaskContext
 
@@ -32,8 +40,38 @@ PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, 
 GENERATOR: type[Any] = GeneratorType
 
 
+class Variables(Protocol):
+    """The context variables that came with a task."""
+
+    def context(self, own: Context) -> Context:
+        """A context for it to run in; ``own`` has what is set for all tasks of this worker."""
+        raise NotImplementedError
+
+
+class Voice(Protocol):
+    """What a worker says about its running tasks beside their outcomes; for any thread."""
+
+    def tell(self, kind: int, id: int, value: Any) -> None:
+        """Say something about a running task, without waiting."""
+
+    def pack(self, value: Any) -> Any:
+        """A message of a channel as it travels; raises `SerializationError`."""
+
+    def unpack(self, packed: Any) -> Any:
+        """The message that came; raises `SerializationError`."""
+
+
 class Port(Protocol):
     """A worker's end of the conversation with its parent; one for each kind of context."""
+
+    @property
+    def variables(self) -> Variables | None:
+        """Those of the task that was loaded last; None if it came with none."""
+
+    @property
+    def voice(self) -> Voice:
+        """What is said beside the outcomes."""
+        raise NotImplementedError
 
     def receive(self, timeout: float | None = None) -> list[Record] | None:
         """Wait for records; an empty list after ``timeout`` seconds, None when the parent is gone."""
@@ -69,33 +107,15 @@ class Port(Protocol):
     def flush(self) -> None:
         """Send what waits to be sent."""
 
+    def item(self, id: int, slot: int, index: int, value: Any) -> int:
+        """Send an item of a stream; raises if it can't be pickled.  Returns its size in bytes."""
+        raise NotImplementedError
+
     def attach(self, loop: AbstractEventLoop, arrived: Callable[[], None]) -> None:
         """From now on have ``loop`` call ``arrived`` when something can be received."""
 
     def detach(self, loop: AbstractEventLoop) -> None:
         """End `attach`."""
-
-
-class RunningTask:
-    """The `TaskContext` of the task that runs now."""
-
-    def __init__(self, runner: Runner, record: Record, place: int) -> None:
-        self.environment: Environment = runner.environment
-        self.worker_id = runner.number
-        self.task_id = record[3]
-        self.attempt = int(record[4])
-        self._turns = runner.turns
-        self._place = place
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether this task's cancellation was requested."""
-        return self._place in self._turns.cancelled
-
-    def raise_if_cancelled(self) -> None:
-        """Raise `TaskCancelled` if cancellation was requested."""
-        if self.cancelled:
-            raise TaskCancelled("the task was cancelled")
 
 
 class Runner:
@@ -107,19 +127,37 @@ class Runner:
         environment: the worker's store.
         turns: what this thread shares with the one that serves cancel and recall.
         slots: how many async tasks may overlap.
+        memory: looks at this process's memory between tasks, where that is limited.
     """
 
     def __init__(
-        self, port: Port, number: int, environment: Environment, turns: Turns, slots: int = 1
+        self,
+        port: Port,
+        number: int,
+        environment: Environment,
+        turns: Turns,
+        slots: int = 1,
+        memory: MemoryGuard | None = None,
     ) -> None:
         self.port = port
         self.number = number
         self.environment = environment
         self.turns = turns
         self.slots = slots
+        self.memory = memory
+        #: Whether an event loop runs, which a stream must not hold up.
+        self.has_loop = False
         self.record: Record | None = None
+        #: In which the awaitable that `run_task` returned is to be awaited, if not in the worker's own.
+        self.context: Context | None = None
+        self._own = copy_context()  # with what was set for all tasks of this worker
+        self._own.run(provider.set, self.current)
         self.stopping = False
         self._closed = False
+        #: Async tasks under way, by id.
+        self.async_tasks: dict[int, Any] = {}
+        turns.thread = _thread.get_ident()
+        turns.stack_of = self._stack_of
 
     def current(self) -> TaskContext | None:
         """The context of the running task, for `offloop.current_task`."""
@@ -139,8 +177,9 @@ class Runner:
             awaitable = self._work_off(records)
             if awaitable is not None:
                 return self._overlap(records, awaitable)
+            del records  # a thread's hold the tasks themselves, and the next ones may be long in coming
             self.port.running(0, 0, 0.0)
-            self.port.flush()
+            self.flush()
             self._await_pending(None)
         return True
 
@@ -203,11 +242,17 @@ class Runner:
                     del records[:index]
                     return awaitable
                 if monotonic() - sent > FLUSH_AFTER:
-                    port.flush()
+                    self.flush()
                     sent = monotonic()
             else:
                 port.note(record, self.environment)
         return None
+
+    def flush(self) -> None:
+        """Send outcomes, and look at the memory where it is limited."""
+        self.port.flush()
+        if self.memory is not None and self.turns.place:
+            self.memory.check()
 
     def other(self, record: Record) -> None:
         """Take in a record that is no task."""
@@ -231,6 +276,8 @@ class Runner:
         try:
             try:
                 fn, args, kwargs = port.load(record, self.environment)
+                if record[1] & STREAMED or port.variables is not None:
+                    fn, args, kwargs = self._wrapped(record, fn, args, kwargs)
                 loaded = True
                 turns.interruptible = turns.place
                 if turns.cancelled:  # requested while the task was being loaded
@@ -243,8 +290,8 @@ class Runner:
                         value = list(value)
             finally:
                 turns.interruptible = 0
-            if turns.cancelled:
-                turns.settle()
+                if turns.cancelled:
+                    turns.settle()
             end = monotonic()
             later = self.report(id, value, start, end)
         except BaseException as error:
@@ -260,14 +307,39 @@ class Runner:
             later()
         return None
 
+    def _wrapped(self, record: Record, *call: Any) -> Call:
+        """The call that makes a call as a stream, or in the context that came with it, or both."""
+        if record[1] & STREAMED:
+            fn, args, kwargs = call
+            call = (lambda: stream(self, record, fn(*args, **kwargs))), (), {}
+        variables = self.port.variables
+        return self._within(variables.context(self._own), *call) if variables is not None else call
+
+    def _within(
+        self, context: Context, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Call:
+        """The call that makes a call in a context, in which its result is exhausted or to be awaited, too."""
+
+        def call() -> Any:
+            value = context.run(fn, *args, **kwargs)
+            if type(value) is GENERATOR:
+                return context.run(list, value)
+            if is_awaitable(value):
+                self.context = context
+            return value
+
+        return call, (), {}
+
     def report(self, id: int, value: Any, start: float, end: float) -> Callable[[], None] | None:
         """Report a result, or that it can't be pickled; see `Port.result`."""
+        if self.turns.lives:
+            self.end_live(id)
         try:
             later = self.port.result(id, value, start, end)
         except TaskCancelled:
             raise
         except BaseException as error:
-            self.port.failure(id, unpicklable_result(value, error), start, end)
+            self.port.failure(id, unpicklable("a result", value, error), start, end)
             return None
         return later and (lambda: self._report_late(later, id, start, end))
 
@@ -278,23 +350,39 @@ class Runner:
         except ConnectionError:  # the parent is gone
             raise
         except Exception as error:
-            problem = SerializationError(
-                f"a result can't be sent: {type(error).__name__}: {safe_text(error)}"
-            )
+            problem = SerializationError(f"a result can't be sent: {brief(error)}")
             problem.__cause__ = error
             self.port.failure(id, problem, start, end)
+
+    def _stack_of(self, id: int) -> str:
+        from offloop.child.stacks import stack_of
+
+        return stack_of(self, id)
+
+    def end_live(self, id: int) -> None:
+        """A task has ended: what it still had to say goes before its outcome."""
+        turns = self.turns
+        live = turns.lives.pop(id, None)
+        if live is not None:
+            live.end()
+        for late in list(turns.lives.values()):
+            if late.place < turns.place and late.place not in turns.awaiting:
+                del turns.lives[late.id]  # a thread of a task asked for it just when the task ended
 
     def report_failure(self, record: Record, error: BaseException, start: float, loaded: Any) -> None:
         """Report what a task, or loading it, raised."""
         turns = self.turns
         turns.interruptible = 0
+        self.context = None  # it may have failed when it had just returned an awaitable
         if turns.cancelled:
             turns.settle()
         end = monotonic()
+        if turns.lives:
+            self.end_live(record[3])
         if loaded is None:
             self.port.unloadable(record[3], error, start, end)
             return
-        if turns.place in turns.cancelled and isinstance(error, TaskCancelled):
+        if turns.place in turns.cancelled and issubclass(type(error), TaskCancelled):
             turns.cancelled.discard(turns.place)
             self.port.cancelled(record[3], start, end)
             return
@@ -304,21 +392,3 @@ class Runner:
 def is_awaitable(value: object) -> bool:
     """Whether a task's result is to be awaited, or exhausted asynchronously."""
     return isinstance(value, (CoroutineType, AsyncGeneratorType)) or hasattr(type(value), "__await__")
-
-
-def unpicklable_result(value: Any, error: BaseException) -> SerializationError:
-    """The error for a result that can't be pickled."""
-    name = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-    result = SerializationError(
-        f"a result of type {name} can't be pickled: {type(error).__name__}: {safe_text(error)}"
-    )
-    result.__cause__ = error
-    return result
-
-
-def safe_text(error: BaseException) -> str:
-    """``str(error)``, whatever it does."""
-    try:
-        return str(error)
-    except Exception:
-        return "<no text>"

@@ -14,11 +14,13 @@ import os
 import select
 import sys
 
+from offloop.child import modules, nesting
 from offloop.child.control import ORPHANED
-from offloop.child.lowlevel import signals, sockets
+from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, signals, sockets
 from offloop.child.process import leave, run_worker
+from offloop.child.standard import hold_standard_descriptors
 from offloop.wire.cpickle import loads
-from offloop.wire.frames import HEADER, HEADER_SIZE, REFUSED, FrameDecoder, frame
+from offloop.wire.frames import HEADER, HEADER_SIZE, REFUSED, frame
 
 TYPE_CHECKING = False
 
@@ -28,12 +30,14 @@ if TYPE_CHECKING:
 
 SPAWN = 64  #: to the template: fork a worker; ``id`` names the request, descriptors come along
 SPAWNED = 65  #: from it: ``ref`` is the process id of request ``id``; a pidfd may come along
+PRELOAD = 68  #: to the template: import these modules (names with spaces between), for the workers to come
 NOT_SPAWNED = 66  #: from it: request ``id`` failed with errno ``ref``
 EXITED = 67  #: from it: process ``ref`` ended with wait status ``id``; ``start`` is its peak RSS in bytes
 
+#: Names the step at which a process is to die, for tests: see `offloop.child.killpoints`.
+KILL_AT = "OFFLOOP_KILL_AT"
+
 _INT = 4
-#: Received descriptors are not handed on to programs that tasks start.
-MSG_CMSG_CLOEXEC: int = getattr(sockets, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Template:
@@ -41,11 +45,13 @@ class Template:
 
     Args:
         sock: the socket to the parent.
+        lifeline: the pipe from it, which the workers are not to hold.
         limit: the largest payload that workers accept, in bytes.
     """
 
-    def __init__(self, sock: sockets.socket, limit: int) -> None:
+    def __init__(self, sock: sockets.socket, lifeline: int, limit: int) -> None:
         self._sock = sock
+        self._lifeline = lifeline
         self._limit = limit
         self._parent = os.getppid()
 
@@ -60,7 +66,7 @@ class Template:
         os.set_blocking(wake_write, False)
         signals.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signals.signal(signals.SIGCHLD, _do_nothing)
-        own = [wake_read, wake_write]
+        own = [self._lifeline, wake_read, wake_write]
         poll = select.poll()
         for fd in (self._sock.fileno(), wake_read, *self._watch_parent(own)):
             poll.register(fd, select.POLLIN)
@@ -125,9 +131,14 @@ class Template:
             for _, _, rights in ancillary
             for at in range(0, len(rights), _INT)
         ]
-        if len(data) < HEADER_SIZE or len(fds) != 3:
+        if len(data) < HEADER_SIZE:
             return False
-        request = FrameDecoder(0).feed(data)[0][3]
+        _, kind, _, _, request, length, _, _ = HEADER.unpack(data)
+        if kind == PRELOAD:
+            _preload(_receive_exactly(self._sock.fileno(), length).decode().split())
+            return True
+        if len(fds) != 3:
+            return False
         try:
             pid = os.fork()
         except OSError as error:
@@ -165,8 +176,8 @@ def die_with_parent(parent: int) -> None:
         prctl = _prctl()
         if prctl is not None:
             prctl(1, signals.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os._exit(1)
+    if os.getppid() != parent:  # it died before that
+        os.kill(os.getpid(), signals.SIGKILL)
 
 
 def _prctl() -> Callable[..., object] | None:
@@ -189,8 +200,10 @@ def ignore_interrupts() -> None:
     """Leave Ctrl-C to the parent.
 
     By a handler rather than by SIG_IGN, which programs started here would inherit.
+    Until now the signal was blocked, as it would have ended this process with a traceback.
     """
     signals.signal(signals.SIGINT, _do_nothing)
+    signals.pthread_sigmask(signals.SIG_UNBLOCK, (signals.SIGINT,))
 
 
 def configure(config: dict[str, Any]) -> None:
@@ -198,11 +211,31 @@ def configure(config: dict[str, Any]) -> None:
     sys.path[:] = config["path"]
     sys.prefix, sys.exec_prefix = config["prefix"], config["exec_prefix"]
     sys.argv[:] = config["argv"]
+    nesting.depth = config["depth"]
     _add_site_builtins(config["site"])
     gc.freeze()  # first, as all of it stays
     gc.enable()
     for name in config["preload"]:
         __import__(name)
+    _load_forwarding()
+
+
+def _load_forwarding() -> None:
+    """Where `logging` is loaded, load what forwards its records: else each worker would, at its start."""
+    if "logging" in sys.modules:
+        __import__("offloop.child.records")
+
+
+def _preload(names: list[str]) -> None:
+    """Import what workers turned out to need; what fails here may still work in a worker."""
+    for name in names:
+        try:
+            __import__(name)
+        except Exception:
+            pass  # the worker that needs it will say
+    _load_forwarding()
+    modules.take_stock()
+    gc.freeze()
 
 
 def _add_site_builtins(whole: bool) -> None:
@@ -240,11 +273,47 @@ def _receive_exactly(fd: int, size: int) -> bytes:
     return data
 
 
-def run_alone(config_fd: int, data_fd: int, control_fd: int, ledger_fd: int) -> int:
-    """Be a worker that was started by itself, without a template; returns the exit status."""
+def install_kill_points(*kinds: str) -> None:
+    """Where a test wants a process of one of these kinds to die at some step, prepare for it."""
+    if KILL_AT in os.environ:
+        from offloop.child.killpoints import install
+
+        install(*kinds)
+
+
+def _begin(lifeline: int) -> dict[str, Any] | None:
+    """What every interpreter does first; returns its configuration, or None without a parent."""
     ignore_interrupts()
-    config = receive_config(config_fd)
-    os.close(config_fd)
+    hold_standard_descriptors()  # some of the parent's may have been of the kind that ends with `exec`
+    config = receive_config(lifeline)
+    die_without(lifeline)
+    return config
+
+
+def die_without(lifeline: int) -> None:
+    """Have the kernel kill this process when the other end of a pipe, which nobody writes to, is closed.
+
+    The parent holds it.  A parent-death signal would come with the end of the *thread* that started
+    this process; this comes with that of the whole, also to a process that is busy in C, or stopped.
+    """
+    os.set_inheritable(lifeline, False)
+    if sys.platform != "linux":
+        return
+    import fcntl
+
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signals.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(lifeline, 0)  # POLLHUP is always told
+    if poll.poll(0):  # it was closed before that
+        os._exit(ORPHANED)
+
+
+def run_alone(lifeline: int, data_fd: int, control_fd: int, ledger_fd: int) -> int:
+    """Be a worker that was started by itself, without a template; returns the exit status."""
+    install_kill_points("worker")
+    config = _begin(lifeline)
     if config is None:
         return ORPHANED
     for fd in (data_fd, control_fd, ledger_fd):
@@ -253,11 +322,12 @@ def run_alone(config_fd: int, data_fd: int, control_fd: int, ledger_fd: int) -> 
     return run_worker(data_fd, control_fd, ledger_fd, config["limit"])
 
 
-def main(fd: int) -> None:
+def main(lifeline: int, fd: int) -> None:
     """Run the template on the socket ``fd``; started by `offloop.contexts.template`."""
+    install_kill_points("template", "worker")
     sock = sockets.socket(fileno=fd)
     try:
-        worker, limit = _serve(sock)
+        worker, limit = _serve(sock, lifeline)
     finally:
         sock.close()
     if worker is not None:
@@ -269,10 +339,9 @@ def main(fd: int) -> None:
         leave(status)
 
 
-def _serve(sock: sockets.socket) -> tuple[tuple[int, int, int] | None, int]:
+def _serve(sock: sockets.socket, lifeline: int) -> tuple[tuple[int, int, int] | None, int]:
     """Be the template; returns, in each forked worker, its descriptors and the payload limit."""
-    ignore_interrupts()
-    config = receive_config(sock.fileno())
+    config = _begin(lifeline)
     if config is None:
         return None, 0
     try:
@@ -286,4 +355,5 @@ def _serve(sock: sockets.socket) -> tuple[tuple[int, int, int] | None, int]:
         gc.collect()
         gc.freeze()
     _prctl()  # loads it for all
-    return Template(sock, config["limit"]).serve(), config["limit"]
+    modules.take_stock()
+    return Template(sock, lifeline, config["limit"]).serve(), config["limit"]

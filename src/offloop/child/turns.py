@@ -14,7 +14,16 @@ Why a cancellation hits only the task it names: the signal handler runs in the
 main thread, between two of its instructions, and raises only if the place it
 was sent for is still marked as interruptible.  The runner sets the mark right
 before it calls the user's code and takes it away right after; the handler
-takes it away as well when it raises, so it raises once.
+takes it away as well when it raises, so it raises once.  What must not be cut
+short (a frame half written) runs between `shield` and `unshield`; who waits
+there is woken by `request_cancel`.
+
+Where there are no signals (threads, interpreters), the other thread has the
+exception raised in the runner's.  It looks at the mark and does so under the
+lock; the runner takes the mark away first, and then, under the lock, withdraws
+what may be on its way.  So nothing is on its way when the next task begins, nor
+between `shield` and `unshield`.  The exception, as it is raised, takes the mark
+away as well.
 """
 
 from __future__ import annotations
@@ -23,6 +32,11 @@ import _thread
 from collections.abc import Callable, Iterable
 
 from offloop.errors import TaskCancelled
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from offloop.child.live import LiveTask
 
 
 class Turns:
@@ -42,6 +56,14 @@ class Turns:
         self.withdraw: Callable[[], object] | None = None
         #: The place that the signal handler may interrupt now, or 0.
         self.interruptible = 0
+        #: The runner's thread.
+        self.thread = 0
+        #: Whether a synchronous task may wait for its parent, which an inline one would do for ever.
+        self.may_wait = True
+        #: Gives the stack of a task, by id, as text.
+        self.stack_of: Callable[[int], str] = lambda id: ""
+        #: Tasks that report, stream or have a channel, by id.
+        self.lives: dict[int, LiveTask] = {}
 
     def begin(self) -> bool:
         """Main thread: go on to the next place.  False if it was taken back."""
@@ -80,20 +102,46 @@ class Turns:
             # Only now: the runner notes a task in `awaiting` first and then looks
             # into `cancelled`, so that one of the two threads sees the other.
             cancel = self.awaiting.get(place)
-            if cancel is None and self.interrupt_from_outside is not None and self.interruptible == place:
+            is_interruptible = self.interruptible == place
+            if is_interruptible and self.interrupt_from_outside is not None:
                 self.interrupt_from_outside()
         if cancel is not None:
             cancel()
-        return cancel is None
+        for live in list(self.lives.values()):
+            if live.place == place:
+                live.wake()
+        # A synchronous generator on an event loop is both.
+        return cancel is None or is_interruptible
 
     def is_to_be_interrupted(self, place: int) -> bool:
         """Other thread: whether the task at ``place`` runs on though its cancellation was requested."""
         return self.interruptible == place and place in self.cancelled
 
+    def shield(self) -> int:
+        """Keep interruptions away, until `unshield` is called with what this returns."""
+        if _thread.get_ident() != self.thread:
+            return 0
+        place, self.interruptible = self.interruptible, 0
+        if place and self.cancelled:
+            self.settle()  # what came by now is raised by `unshield`
+        return place
+
+    def unshield(self, place: int) -> None:
+        """End `shield`; an interruption that came meanwhile is raised now."""
+        if place:
+            self.interruptible = place
+            if self.cancelled:
+                self.interrupt()
+
     def settle(self) -> None:
-        """Runner's thread: the task has ended; no interruption on its way may reach the next one."""
+        """Runner's thread: the task has ended; no interruption on its way may reach the next one.
+
+        To be called when `interruptible` is 0 again.  Under the lock: else another
+        thread, which has just seen the mark, could interrupt right after this.
+        """
         if self.withdraw is not None:
-            self.withdraw()
+            with self._lock:
+                self.withdraw()
 
     def interrupt(self, *_: object) -> None:
         """Runner's thread, as a signal handler too: raise `TaskCancelled` in the task to be cancelled."""

@@ -3,58 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import shlex
 import sys
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractContextManager, aclosing
-from functools import partial
-from typing import IO, TYPE_CHECKING, Any, Protocol, Self
+from contextlib import ExitStack, aclosing
+from typing import TYPE_CHECKING, Any
 
-from offloop.cli.arguments import Options
+from offloop.cli.arguments import UsageError
+from offloop.cli.calls import call_of
+from offloop.cli.clusters import cluster_factory, cluster_size
+from offloop.cli.commands.map import Options
+from offloop.cli.failures import failure_text
 from offloop.cli.inputs import Inputs
-from offloop.cli.target import find_function, one_line
+from offloop.cli.jsontext import to_json
+from offloop.cli.outcomes import Outcomes
+from offloop.cli.records import Done, record, value_of
+from offloop.cli.results import LineFile, OutputFile, standard_output
+from offloop.cli.screens import Screen, inputs_of, screen_for
+from offloop.cli.stopping import Stopped, stoppable
+from offloop.cli.target import carry_file, find_function, one_line
+from offloop.cli.tracing import traced
+from offloop.errors import WorkerStartError
 
 if TYPE_CHECKING:
+    from offloop.worker import WorkerFactory
     from offloop.workerpool import WorkerPool
 
-#: Inputs in flight for each worker of an unordered run: enough to hide latency.
-_WINDOW = 16
+#: Seconds between two reports to the screen.
+_FRAME = 0.1
+#: A longer command, in characters, is not repeated.
+_LONGEST_COMMAND = 400
 
 
-class Screen(Protocol):
-    """Where lines and progress are shown."""
-
-    def __enter__(self) -> Self: ...
-    def __exit__(self, *exc_info: object) -> None: ...
-    def __call__(self, done: int, total: int | None = None) -> None:
-        """Show how many inputs are done."""
-        ...
-
-    def write(self, line: str, file: IO[str]) -> None:
-        """Write one line."""
-        ...
-
-
-class Plain(AbstractContextManager["Plain"]):
-    """A screen without a bar."""
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Nothing to put away."""
-
-    def __call__(self, done: int, total: int | None = None) -> None:
-        """Show nothing."""
-
-    def write(self, line: str, file: IO[str]) -> None:
-        """Write one line, at once: the reader may be waiting for it."""
-        file.write(line + "\n")
-        file.flush()
-
-
-def _new_pool(max_workers: int | None, factory: str) -> WorkerPool:
+def _new_pool(max_workers: int | None, factory: str | WorkerFactory) -> WorkerPool:
     from offloop.workerpool import WorkerPool
 
-    return WorkerPool(max_workers, factory=factory)
+    try:
+        return WorkerPool(max_workers, factory=factory)
+    except (ValueError, ImportError, RuntimeError) as error:  # a context that is not to be had here
+        raise UsageError(str(error)) from error
+
+
+async def _where(options: Options) -> tuple[int | None, str | WorkerFactory]:
+    """How many workers there are to be, and what makes them."""
+    if options.cluster is None:
+        return options.workers, options.context
+    try:
+        factory = cluster_factory(options.cluster)
+        workers = options.workers or (await cluster_size(factory)).cpus
+    except Exception as error:
+        raise UsageError(f"{options.cluster}: {one_line(error)}") from error
+    if not workers:
+        raise UsageError(f"{options.cluster} has no CPU for a worker; give --workers N to wait for some")
+    return workers, factory
 
 
 def run_map(options: Options, make_pool: Callable[..., WorkerPool] = _new_pool) -> int:
@@ -66,137 +67,151 @@ def run_map(options: Options, make_pool: Callable[..., WorkerPool] = _new_pool) 
             `offloop.WorkerPool`.
 
     Returns:
-        0 if every input went well, else 1.
+        0 if every input went well, 1 if one failed, 128 and the number of a
+        signal that ended it.
 
     Raises:
-        UsageError: the function or an input file is not there.
+        UsageError: the function or an input file is not there, no worker can
+            start, or the output cannot be written.
         BrokenPipeError: stdout was closed; the pool has been shut down.
-        KeyboardInterrupt: likewise.
     """
-    function = find_function(options.target)
-    with Inputs(options.inputs) as inputs, _screen(options.target, inputs) as screen:
-        return asyncio.run(_run(options, function, inputs, screen, make_pool))
+    with ExitStack() as stack:
+        stdout = None if options.output is not None else stack.enter_context(standard_output())
+        call = call_of(find_function(options.target), is_json=options.jsonl)
+        if options.cluster is not None:
+            carry_file(options.target)
+        separator = b"\0" if options.null else b"\n"
+        inputs = stack.enter_context(Inputs(options.inputs, separator, skip_blank=options.jsonl))
+        if inputs.asks_terminal:
+            _say("reading inputs from the terminal, one a line; Ctrl-D ends them")
+            options.progress = options.progress or False  # a bar would be in the way
+        if stdout is not None:
+            return _Run(options, inputs, stdout, Done()).carry_out(call, make_pool)
+        output = stack.enter_context(OutputFile(options.output or "", resume=options.resume))
+        return _Run(options, inputs, output.lines, output.done).carry_out(call, make_pool)
 
 
-def _screen(title: str, inputs: Inputs) -> Screen:
-    if not sys.stderr.isatty():
-        return Plain()
-    try:
-        from offloop.cli.bar import Bar
-    except ImportError:
-        return Plain()
-    return Bar(title, inputs.count())
+class _FirstFailure(Exception):
+    """An input has failed, and --fail-fast was given."""
 
 
-async def _run(
-    options: Options,
-    function: Callable[..., Any],
-    inputs: Inputs,
-    screen: Screen,
-    make_pool: Callable[..., WorkerPool],
-) -> int:
-    outcomes = _unordered if options.unordered else _ordered
-    failed = False
+class _Run:
+    """One run: how far it has come, and where its results and failures go.
 
-    def show(done: int, total: int | None) -> None:
-        # The screen itself would be taken for a bar that `map` may close.
-        screen(done, total)
+    Args:
+        options: the parsed command line.
+        inputs: the inputs.
+        lines: where results go.
+        before: the inputs whose results are there already.
+    """
 
-    async with (
-        make_pool(max_workers=options.workers, factory=options.context) as pool,
-        aclosing(outcomes(pool, function, inputs, options.timeout, show)) as pairs,
-    ):
-        async for item, outcome in pairs:
-            if isinstance(outcome, BaseException):
-                failed = True
-                screen.write(f"{item}: {one_line(outcome)}", sys.stderr)
+    def __init__(self, options: Options, inputs: Inputs, lines: LineFile, before: Done) -> None:
+        self._options = options
+        self._inputs = inputs
+        self._lines = lines
+        self._before = before
+        self._done = self._failed = 0
+        self._due: asyncio.TimerHandle | None = None  # calls for the next report to the screen
+
+    def carry_out(self, call: Callable[[str], Any], make_pool: Callable[..., WorkerPool]) -> int:
+        """Run the call over the inputs; see `run_map`."""
+        options = self._options
+        if self._before:
+            _say(f"{options.output} has the results of {inputs_of(len(self._before))} already")
+        try:
+            with screen_for(options.target, self._inputs.count, options.progress) as screen:
+                asyncio.run(self._map(call, make_pool, screen))
+        except Stopped as stopped:
+            self._tell_standing(str(stopped))
+            return stopped.status
+        except _FirstFailure:
+            self._tell_standing("stopped at the first failure")
+        else:
+            self._tell_strangers()
+        return int(bool(self._failed))
+
+    async def _map(
+        self, call: Callable[[str], Any], make_pool: Callable[..., WorkerPool], screen: Screen
+    ) -> None:
+        options = self._options
+        workers, factory = await _where(options)
+        pool = make_pool(max_workers=workers, factory=factory)
+        with stoppable(pool.kill):
+            async with traced(pool, options.trace), pool:
+                outcomes = Outcomes(
+                    pool,
+                    call,
+                    self._remaining(),
+                    ordered=not options.unordered,
+                    timeout=options.timeout,
+                    retries=options.retries,
+                )
+                async with aclosing(aiter(outcomes)) as pairs:
+                    async for text, outcome in pairs:
+                        self._settle(text, outcome, screen)
+                        self._report_soon(screen)
+            self._report(screen)
+
+    async def _remaining(self) -> AsyncGenerator[str, None]:
+        """The inputs whose results are not there yet."""
+        async for text in self._inputs:
+            if self._before and self._before.take(text, is_json=self._options.jsonl):
+                self._done += 1
             else:
-                screen.write(to_json(outcome), sys.stdout)
-    return int(failed)
+                yield text
+
+    def _settle(self, text: str, outcome: object, screen: Screen) -> None:
+        if isinstance(outcome, WorkerStartError):  # no input is to blame, and none will fare better
+            raise UsageError(one_line(outcome))
+        if not isinstance(outcome, BaseException):
+            screen.put(self._line(text, outcome), self._lines)
+            self._done += 1
+            return
+        self._failed += 1
+        screen.tell(failure_text(text, outcome, with_traceback=self._options.traceback))
+        if self._options.fail_fast:
+            raise _FirstFailure
+
+    def _line(self, text: str, result: object) -> str:
+        options = self._options
+        if options.output is None and not options.with_input:
+            return to_json(result)
+        return record(value_of(text, is_json=options.jsonl), to_json(result))
+
+    def _report_soon(self, screen: Screen) -> None:
+        """Have the screen show how far it is, but not for each of a hundred thousand inputs a second."""
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(_FRAME, self._report, screen)
+
+    def _report(self, screen: Screen) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        screen(self._done + self._failed)
+
+    def _tell_standing(self, why: str) -> None:
+        done = f"{inputs_of(self._done, self._inputs.count())} done"
+        _say(f"{why}: {done}, {self._failed:,} failed" if self._failed else f"{why}: {done}")
+        _say(_how_to_go_on(self._options))
+
+    def _tell_strangers(self) -> None:
+        """Say so if the file has results of other inputs: perhaps they are the wrong ones."""
+        if self._before:
+            others = inputs_of(len(self._before), kind="other ")
+            _say(f"{self._options.output} also has the results of {others}")
 
 
-async def _ordered(
-    pool: WorkerPool,
-    function: Callable[..., Any],
-    inputs: Inputs,
-    timeout: float | None,
-    progress: Callable[[int, int | None], None],
-) -> AsyncGenerator[tuple[str, Any], None]:
-    """Each input with its result or exception, in the order of the inputs."""
-    taken: deque[str] = deque()  # inputs that the pool has, and whose results are still to come
-
-    async def recorded() -> AsyncGenerator[str, None]:
-        async for item in inputs:
-            taken.append(item)
-            yield item
-
-    results = pool.map(function, recorded(), timeout=timeout, return_exceptions=True, progress=progress)
-    async with aclosing(results):
-        async for result in results:
-            yield taken.popleft(), result
+def _say(text: str) -> None:
+    print(f"offloop map: {text}", file=sys.stderr, flush=True)
 
 
-async def _unordered(
-    pool: WorkerPool,
-    function: Callable[..., Any],
-    inputs: Inputs,
-    timeout: float | None,
-    progress: Callable[[int, int | None], None],
-) -> AsyncGenerator[tuple[str, Any], None]:
-    """Each input with its result or exception, as they end.
-
-    By `submit` and not by ``map(ordered=False)``, whose results do not tell
-    which input a crash or a timeout belongs to.
-    """
-    caller = pool.options(timeout=timeout)
-    ended: asyncio.Queue[tuple[str, asyncio.Future[Any]] | None] = asyncio.Queue()
-    room = asyncio.Semaphore(_WINDOW * pool.max_workers)
-
-    def note(item: str, execution: asyncio.Future[Any]) -> None:
-        ended.put_nowait((item, execution))
-
-    async def feed() -> int:
-        count = 0
-        async for item in inputs:
-            await room.acquire()
-            execution = caller.submit(function, item)
-            execution.add_done_callback(partial(note, item))
-            count += 1
-        return count
-
-    feeder = asyncio.create_task(feed())
-    feeder.add_done_callback(lambda _: ended.put_nowait(None))  # wakes the loop below
-    done = 0
-    try:
-        while not feeder.done() or done < feeder.result():
-            if (pair := await ended.get()) is None:
-                continue
-            room.release()
-            done += 1
-            progress(done, None)
-            yield pair[0], _outcome(pair[1])
-    finally:
-        feeder.cancel()
-
-
-def _outcome(execution: asyncio.Future[Any]) -> Any:
-    """The result or the exception of an execution that has ended."""
-    if execution.cancelled():
-        return asyncio.CancelledError()
-    error = execution.exception()
-    return execution.result() if error is None else error
-
-
-def to_json(value: object) -> str:
-    """One line of JSON; what JSON cannot express becomes the string of its ``repr``."""
-    try:
-        return json.dumps(value, default=_repr, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):  # odd keys, NaN, cycles, great depth
-        return json.dumps(_repr(value))
-
-
-def _repr(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception:
-        return object.__repr__(value)
+def _how_to_go_on(options: Options) -> str:
+    if options.output is None:
+        return "to be able to go on after an interruption, give it --output FILE"
+    arguments = [each for each in options.arguments if each != "--resume"]
+    command = shlex.join(["offloop", "map", "--resume", *arguments])
+    if len(command) > _LONGEST_COMMAND:
+        command = "the same command with --resume"
+    if not options.inputs or "-" in options.inputs:
+        command += ", with the same standard input"
+    return f"to go on: {command}"

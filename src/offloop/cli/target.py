@@ -35,6 +35,21 @@ def find_function(target: str) -> Callable[..., Any]:
     return _look_up(module, module_text, name)
 
 
+def carry_file(target: str) -> None:
+    """Have the code of a ``.py`` file travel with the tasks, for workers on machines that do not have it.
+
+    What is named as a module, and what the file imports, has to be importable there.
+
+    Args:
+        target: what `find_function` has found.
+    """
+    path = target.rpartition(":")[0]
+    if path.endswith(".py"):
+        from offloop.wire.byvalue import cloudpickle
+
+        cloudpickle().register_pickle_by_value(sys.modules[Path(path).stem])
+
+
 def _put_first(folder: str) -> None:
     if sys.path[:1] != [folder]:
         sys.path.insert(0, folder)

@@ -1,26 +1,34 @@
-"""What a process that the parent forks must not hold: the parent's ends of its workers' sockets."""
+"""What a process that the parent forks must not hold: the parent's ends of its workers' sockets and pipes."""
 
 from __future__ import annotations
 
 import os
-import socket
+from typing import Protocol
 from weakref import WeakSet
 
-_sockets: WeakSet[socket.socket] = WeakSet()
+
+class Closable(Protocol):
+    """A socket, or the like."""
+
+    def close(self) -> None:
+        """Close it; doing so again does nothing."""
 
 
-def close_in_forks(*sockets: socket.socket) -> None:
+_ends: WeakSet[Closable] = WeakSet()
+
+
+def close_in_forks(*ends: Closable) -> None:
     """Close these in every process forked from this one.
 
     A forked child that held them would keep workers alive after the parent's
     death, and could speak on them.
     """
-    _sockets.update(sockets)
+    _ends.update(ends)
 
 
 def _close_all() -> None:
-    for sock in list(_sockets):
-        sock.close()
+    for end in list(_ends):
+        end.close()
 
 
 os.register_at_fork(after_in_child=_close_all)

@@ -27,11 +27,17 @@ _STANDARD: tuple[Any, ...] = (BuiltinImporter, FrozenImporter, PathFinder)
 #: Finders, by the module that defines them, that find nothing that the standard ones would not,
 #: or come back by themselves when what they are for is imported.
 _HARMLESS = frozenset(
-    "_pytest.assertion.rewrite _distutils_hack _virtualenv importlib_metadata pkg_resources.extern "
-    "setuptools.extern setuptools._distutils six".split()
+    "_pytest.assertion.rewrite _distutils_hack _virtualenv importlib_metadata "
+    "offloop.child.afterimport pkg_resources.extern setuptools.extern setuptools._distutils six".split()
 )
 
 _NEVER = frozenset({"__main__", "__mp_main__"})
+
+#: Every worker has these, however they are found: what travels by value refers to cloudpickle's makers.
+_ALWAYS = frozenset({"builtins", "cloudpickle.cloudpickle"})
+
+#: What a folder on the path is when it holds nothing; other errors (no descriptor left) may pass.
+_NO_FOLDER = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 class _Cache:
@@ -66,10 +72,12 @@ def importable(module_name: str) -> bool:
     Returns:
         Whether it is found, and, if it is loaded here, in the file that it was
         loaded from.  Always False for ``__main__``; False where a finder raises.
+        While the system cannot say (no descriptor is left to look with), what
+        is loaded from somewhere counts as found; that answer is not kept.
     """
     if module_name in _NEVER:
         return False
-    if module_name == "builtins":
+    if module_name in _ALWAYS:
         return True
     _cache.refresh()
     module = sys.modules.get(module_name)
@@ -77,6 +85,8 @@ def importable(module_name: str) -> bool:
     if known is None or known[0] is not module:
         try:
             answer = _would_import(module_name, module)
+        except OSError:
+            return getattr(module, "__spec__", None) is not None
         except Exception:  # a finder, path hook or module attribute can be anyone's code
             answer = False
         known = _cache.answers[module_name] = (module, answer)
@@ -157,7 +167,7 @@ def _is_installed_by_site(finder: Any) -> bool:
 def _import_lines(folder: str) -> list[str]:
     try:
         names = [name for name in os.listdir(folder or ".") if name.endswith(".pth")]
-    except (OSError, TypeError):  # sys.path may hold anything
+    except (*_NO_FOLDER, TypeError):  # sys.path may hold anything
         return []
     lines: list[str] = []
     for name in names:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from offloop.child.exchange import Exchange, Part
+from offloop.child.exchange import Exchange
+from offloop.child.layout import Part
 
 #: Seconds after large payloads were last sent or received when segments in disuse are closed, here and there.
 TIDY_AFTER = 11.0
@@ -25,6 +26,15 @@ class Lending:
         self._write = write
         self._settling = self._closed = self._used_again = False
         self._timer: asyncio.TimerHandle | None = None
+        #: How many bytes came from the worker through segments, handed back ones included.
+        self.taken = 0
+
+    def open(self, payload: bytes | memoryview) -> tuple[memoryview, list[memoryview]]:
+        """The pickle and the buffers of a payload that came by segment; see `Exchange.open`."""
+        self.used()
+        pickled, buffers = self.exchange.open(payload)
+        self.taken += sum(buffer.nbytes for buffer in (pickled, *buffers))
+        return pickled, buffers
 
     def used(self) -> None:
         """A large payload was sent or received, or loans have ended."""

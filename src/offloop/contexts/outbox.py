@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import islice
 from time import monotonic
 
-from offloop.child.exchange import Copy, Part, WithDescriptor
+from offloop.child.layout import Copy, Part, WithDescriptor
 
 #: How many parts one system call takes at the most.
 _PARTS = 64
@@ -35,6 +35,8 @@ class Outbox:
         self._waiting = False  # for the socket to take more
         self._copying = False  # a copy goes on in the loop's next turn
         self.closed = False
+        #: How many bytes were to be written, those that are copied into segments included.
+        self.written = 0
 
     def write(self, parts: Sequence[Part]) -> None:
         """Write these after all that was written before.
@@ -46,14 +48,21 @@ class Outbox:
             return
         if len(parts) == 1 and not self._parts and type(parts[0]) is bytes:
             sent = self._send_at_once(parts[0])
+            self.written += sent
             if sent == len(parts[0]):
                 return
             parts = [memoryview(parts[0])[sent:]]
         for part in parts:
-            if isinstance(part, (Copy, WithDescriptor)):
+            if isinstance(part, Copy):
+                self.written += part.source.nbytes
+                self._parts.append(part)
+            elif isinstance(part, WithDescriptor):
+                self.written += len(part.data)
                 self._parts.append(part)
             elif len(part):
-                self._parts.append(memoryview(part).cast("B"))
+                view = memoryview(part).cast("B")
+                self.written += len(view)
+                self._parts.append(view)
         if not self._waiting and not self._copying:
             self._flush()
 

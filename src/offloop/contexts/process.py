@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
+from offloop.child.standard import hold_standard_descriptors
+from offloop.child.template import install_kill_points
+from offloop.contexts.foresight import goes_by_value, modules_for
 from offloop.contexts.imports import importable
+from offloop.contexts.logs import LogQueue, LogReceiver
+from offloop.contexts.oom import OomWatch
+from offloop.contexts.packing import Packer
 from offloop.contexts.process_link import ProcessLink
 from offloop.contexts.setup import WorkerOptions
 from offloop.contexts.starters import ExecStarter, Starter, TemplateStarter
 from offloop.contexts.template import interpreter
 from offloop.environment import Environment
-from offloop.link import Context, LinkOwner
+from offloop.link import Context, Link, LinkOwner
+from offloop.wire.byvalue import cloudpickle
 from offloop.wire.definitions import Definitions
 from offloop.worker import WorkerFactory
 
@@ -26,6 +34,8 @@ _THREADS = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+
+install_kill_points("parent")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +65,8 @@ class ProcessWorkerFactory(WorkerFactory):
             that do not bear forking.
     """
 
+    limits_memory: ClassVar[bool] = True
+
     environment: Callable[[], Environment] | None = None
     bootstrap: Callable[[Environment], Any] | str | os.PathLike[str] | None = None
     concurrency: int = 1
@@ -79,6 +91,16 @@ class ProcessWorkerFactory(WorkerFactory):
         """The context for one pool."""
         return ProcessContext(self)
 
+    def limiting_memory(self) -> WorkerFactory:
+        """This one; on a free-threaded build its workers give memory back as soon as it is freed.
+
+        The allocator of such a build keeps it otherwise, for as long as it is not
+        asked for more: what was collected would be taken for what is kept.
+        """
+        if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+            return self
+        return replace(self, env={"MIMALLOC_PURGE_DELAY": "0", **self.env})
+
     def variables(self) -> dict[str, str]:
         """The environment variables to add."""
         caps = {name: str(self.native_threads) for name in _THREADS} if self.native_threads else {}
@@ -98,13 +120,18 @@ class ProcessContext(Context):
     """The processes of one pool: what they share in the parent."""
 
     def __init__(self, factory: ProcessWorkerFactory) -> None:
+        hold_standard_descriptors()
         self.slots = factory.concurrency
         self._factory = factory
         self._loop = asyncio.get_running_loop()
         self._definitions = Definitions(importable)
+        self._oom = OomWatch()
+        self._packer = Packer(importable)
+        self._logs = LogQueue(self._loop)
         python = interpreter(factory.executable, factory.variables(), tuple(factory.preload))
         starter = TemplateStarter if factory.start_method == "template" else ExecStarter
         self._starter: Starter = starter(self._loop, python)
+        self._released = False
 
     def connect(self, number: int, owner: LinkOwner) -> ProcessLink:
         """A link to a new worker process."""
@@ -116,18 +143,39 @@ class ProcessContext(Context):
             nice=factory.nice,
             cpus=factory.cpus(number),
             memory_limit=factory.memory_limit,
+            max_memory=self.max_memory,
             environment=factory.environment,
-            bootstrap=factory.bootstrap
-            if callable(factory.bootstrap) or factory.bootstrap is None
-            else os.path.abspath(factory.bootstrap),
+            bootstrap=factory.bootstrap,
+            preloads=bool(factory.preload),
         )
-        return ProcessLink(self._loop, self._starter, self._definitions, options, owner)
+        logs = LogReceiver(self._logs, number)
+        return ProcessLink(self._loop, self._starter, self._definitions, options, owner, self._oom, logs)
+
+    def expect(self, task: Any) -> None:
+        """Have the template import what the task needs, and import here what sending it needs."""
+        importable = self._definitions.importable
+        self._starter.learn(modules_for(task, importable))
+        if goes_by_value(task, importable):  # load what takes it apart while the template starts
+            self._loop.call_soon(cloudpickle)
+
+    def pack(self, value: Any) -> bytes:
+        """A message to a running task, pickled by itself: definitions travel on another way."""
+        return self._packer.pack(value)
+
+    def weigh(self, link: Link, is_on: bool) -> None:
+        """Have a link know how many bytes each task costs, or no more."""
+        from offloop.contexts.weighing import weigh
+
+        weigh(link, is_on)
 
     async def aclose(self) -> None:
-        """End the template, unless another pool uses it, and wait until it is gone."""
-        self._starter.release()
+        """End the template, unless another pool uses it; wait until it is gone, and all logs are handled."""
+        self.abandon()
         await self._starter.wait_ended()
+        await self._logs.wait_empty()
 
     def abandon(self) -> None:
-        """The same without waiting."""
-        self._starter.release()
+        """The same without waiting; doing so again does nothing."""
+        if not self._released:
+            self._released = True
+            self._starter.release()

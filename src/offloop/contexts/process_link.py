@@ -5,56 +5,56 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Sequence
 from time import monotonic
+from typing import Any
 
-from offloop.child.exchange import Part
-from offloop.contexts.forks import close_in_forks
+from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, RIGHTS
+from offloop.contexts.control_socket import ControlSocket
+from offloop.contexts.ends import open_ends
 from offloop.contexts.lending import Lending
+from offloop.contexts.logs import LogReceiver
+from offloop.contexts.oom import OomWatch
 from offloop.contexts.outbox import Outbox
-from offloop.contexts.replies import Replies, name_behind, unloadable_result
+from offloop.contexts.replies import Replies
 from offloop.contexts.sending import Sender
 from offloop.contexts.setup import WorkerOptions
+from offloop.contexts.stacks import dumped_stack
 from offloop.contexts.starters import LIMIT, Starter
-from offloop.errors import WorkerStartError
-from offloop.link import Exit, Link, LinkOwner, S, Sendable, not_started
-from offloop.shm.ledger import Ledger, create_file
+from offloop.contexts.template import TemplateLost
+from offloop.contexts.watch import STATUS_GRACE, UNKNOWN, WorkerProcess, end
+from offloop.link import Exit, Link, LinkOwner, S, Sendable, could_not_start, died_at_start, not_started
+from offloop.shm.ledger import CONTROL
 from offloop.wire.definitions import Definitions
 from offloop.wire.frames import (
     BYE,
     CANCEL,
     CANCELLED,
     FAILED,
+    ITEM,
+    MODULES,
     READY,
     RECALL,
     REFUSED,
     RESULT,
-    RETURNED,
+    RETIRE,
     STOP,
     UNLOADABLE,
     FrameDecoder,
     ProtocolError,
     Record,
     frame,
-    pack_numbers,
     unpack_numbers,
 )
 
 #: Bytes asked for in one receive.
 CHUNK = 1 << 16
 #: Seconds of reading after which other callbacks of the event loop get their turn.
-BUDGET = 0.001
-#: Room for the descriptors that come along with one receive.
-RIGHTS = socket.CMSG_LEN(4 * 16)
-#: They are not handed on to programs that this process starts.
-CLOEXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+BUDGET = 0.0005
 #: Records delivered between looks at the clock.
 STRIDE = 16
 #: Seconds that a worker may take to exit after it said goodbye.
 EXIT_GRACE = 3.0
-#: Seconds to wait for the exit status of a process that is known to be dead.
-STATUS_GRACE = 0.5
 
 
 class ProcessLink(Link):
@@ -67,23 +67,26 @@ class ProcessLink(Link):
         definitions: Definitions,
         options: WorkerOptions,
         owner: LinkOwner,
+        oom: OomWatch,
+        logs: LogReceiver,
     ) -> None:
         self._loop = loop
         self._starter = starter
         self._options = options
         self._owner = owner
+        self._oom, self._logs = oom, logs
         self._definitions = definitions
-        self._lending = Lending(loop, self._write)
+        self._lending = Lending(loop, lambda parts: self._outbox.write(parts))  # noqa: PLW0108 -- made later
         self._exchange = self._lending.exchange
-        replies = Replies(definitions, self._lending)
-        self._decode, self._decode_failure = replies.decode, replies.decode_failure
+        self._replies = Replies(definitions, self._lending)
         self._frames = FrameDecoder(LIMIT)
-        self._control_frames = FrameDecoder(1 << 24)
-        self._pidfd = -1
-        self._status: int | None = None
+        self._process: WorkerProcess | None = None
+        self._has_begun = False
         self._peak_rss: int | None = None
         self._problem: BaseException | None = None
         self._said_bye = self._was_ready = self._kill_asked = self._over = False
+        self._is_orphan = self._is_stopping = False
+        self._nonsense: str | None = None
         self._unread: list[Record] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -91,53 +94,52 @@ class ProcessLink(Link):
 
     def start(self) -> None:
         """Have the process started; its setup waits in the socket for it."""
-        loop = self._loop
-        self._data, data = socket.socketpair()
-        self._control, control = socket.socketpair()
-        ledger = create_file()
+        self._start(self._starter)
+
+    def _start(self, starter: Starter) -> None:
+        loop, owner = self._loop, self._owner
         try:
-            self.ledger = Ledger(ledger, self._options.slots + 1)
-            for sock in (self._data, self._control):
-                sock.setblocking(False)
-            close_in_forks(self._data, self._control)
-            self._outbox = Outbox(loop, self._data)
-            self._control_outbox = Outbox(loop, self._control)
-            self._sender = Sender(self._outbox, self._definitions, self._lending)
-            loop.add_reader(self._data, self._readable)
-            loop.add_reader(self._control, self._control_readable)
-            self._sender.setup(self._options.setup())
-            self._starter.spawn((data.fileno(), control.fileno(), ledger), self)
-        except Exception as error:
-            problem = (
-                error
-                if isinstance(error, WorkerStartError)
-                else WorkerStartError(f"a worker could not start: {error}")
-            )
-            problem.__cause__ = error if problem is not error else None
-            loop.call_soon(self.not_spawned, problem)
-        finally:
-            data.close()
-            control.close()
-            os.close(ledger)
+            ends = open_ends(self._options.slots + 1)
+        except Exception as error:  # nothing is open, and there is nothing to release
+            self._over = True
+            exit = Exit(None, False, problem=could_not_start("a worker", error))
+            loop.call_soon(owner.link_exited, exit)
+            return
+        self._data, control, self.ledger, worker, fds = ends
+        self._words = self.ledger.words
+        self._outbox = Outbox(loop, self._data)
+        replies, logs = self._replies, self._logs
+        self._control = ControlSocket(loop, control, owner, replies, self.ledger, logs, self._spoilt)
+        self._sender = Sender(self._outbox, self._definitions, self._lending)
+        with worker:
+            try:
+                self._sender.setup(self._options.setup())
+                if self._is_stopping:
+                    self.stop()
+                starter.spawn(fds, self)
+            except Exception as error:
+                loop.call_soon(self.not_spawned, could_not_start("a worker", error))
 
     def spawned(self, pid: int, pidfd: int) -> None:
-        """The process runs; from now on its end is watched."""
+        """The process runs; from now on it is listened to, and its end is watched."""
+        if self._over:  # killed or abandoned meanwhile; nobody holds its sockets
+            end(pidfd)
+            return
         self.pid = pid
-        if pidfd < 0 and hasattr(os, "pidfd_open"):
-            try:
-                pidfd = os.pidfd_open(pid)
-            except OSError:
-                pidfd = -1
-        self._pidfd = pidfd
-        if pidfd >= 0:
-            self._loop.add_reader(pidfd, self._process_ended)
+        self._has_begun = True
+        self._loop.add_reader(self._data, self._readable)
+        self._process = WorkerProcess(self._loop, pid, pidfd, self._process_ended)
         if self._kill_asked:
             self.kill()
 
     def not_spawned(self, error: BaseException) -> None:
-        """There is no process."""
-        self._problem = None if self._kill_asked else error
-        self._finish(None)
+        """There is no process; or its template died before it told of it."""
+        if isinstance(error, TemplateLost) and not self._kill_asked:
+            self._close_ends()  # what that process has read is lost with it; it was not listened to
+            self._start(self._starter.alone)
+        else:
+            self._problem = None if self._kill_asked else error
+            self._finish(None)
 
     # -- sending ------------------------------------------------------------
 
@@ -147,55 +149,59 @@ class ProcessLink(Link):
 
     def cancel(self, items: Sequence[Sendable]) -> None:
         """Cancel tasks."""
-        self._name_tasks(CANCEL, items)
+        self._control.name_tasks(CANCEL, items)
 
     def recall(self, items: Sequence[Sendable]) -> None:
         """Take tasks back."""
-        self._name_tasks(RECALL, items)
+        self._control.name_tasks(RECALL, items)
 
-    def _name_tasks(self, kind: int, items: Sequence[Sendable]) -> None:
-        numbers = [number for item in items for number in (item.place, item.id)]
-        self._control_outbox.write([frame(kind, pack_numbers(numbers))])
+    def tell(self, kind: int, id: int, value: Any = None) -> None:
+        """Say something to a running task."""
+        self._control.tell(kind, id, value)
+
+    def hunger(self, id: int, is_hungry: bool) -> None:
+        """Note in the ledger whether somebody waits for a stream's next item."""
+        if not self._over:
+            self.ledger.set_hungry(id, is_hungry)
+
+    async def dump_stack(self) -> str:
+        """Have the C code of `faulthandler` write the stack to the ledger."""
+        return await dumped_stack(self._signal, lambda: None if self._over else self.ledger)
 
     def stop(self) -> None:
         """Let the worker finish."""
-        self._outbox.write([frame(STOP)])
+        self._is_stopping = True
+        if not self._over:
+            self._outbox.write([frame(STOP)])
 
     def kill(self) -> None:
         """Send SIGKILL; the end is reported when the process is gone."""
         self._kill_asked = True
+        if not self._has_begun:  # whoever is to fork it may be slow, or hang
+            self._loop.call_soon(self._finish, signal.SIGKILL.value)
         self._signal(signal.SIGKILL)
 
     def abandon(self) -> None:
-        """Send SIGKILL and close everything, without the event loop."""
-        self.kill()
-        self._over = True
-        for sock, outbox in ((self._data, self._outbox), (self._control, self._control_outbox)):
-            outbox.closed = True
-            sock.close()
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
-        self.ledger.close()
-        self._lending.close()
-
-    def _write(self, parts: Sequence[Part]) -> None:
-        self._outbox.write(parts)
+        """Send SIGKILL and close everything, without the event loop, which is to know nothing of it."""
+        if not self._over:
+            self._signal(signal.SIGKILL)
+            self._over = True
+            self._release()
 
     def _signal(self, number: int) -> None:
-        if self._over or self.pid is None:
-            return
-        try:
-            if self._pidfd >= 0:
-                signal.pidfd_send_signal(self._pidfd, number)
-            elif self._status is None:
-                os.kill(self.pid, number)
-        except ProcessLookupError:
-            pass
+        if self._process is not None and not self._over:
+            self._process.signal(number)
 
     def running(self) -> list[tuple[int, float]]:
         """What the ledger says is running."""
         return [] if self._over else self.ledger.running()
+
+    def traffic(self) -> tuple[int, int]:
+        """Bytes through its sockets and segments; none before the process runs."""
+        if not self._has_begun:
+            return 0, 0
+        sent = self._outbox.written + self._control.written
+        return sent, self._frames.taken + self._control.heard + self._lending.taken
 
     # -- receiving ----------------------------------------------------------
 
@@ -223,13 +229,15 @@ class ProcessLink(Link):
         if wanted is not None:
             count = self._data.recv_into(wanted)
             return self._frames.filled(count) if count else None
-        data, ancillary, _, _ = self._data.recvmsg(CHUNK, RIGHTS, CLOEXEC)
+        data, ancillary, _, _ = self._data.recvmsg(CHUNK, RIGHTS, MSG_CMSG_CLOEXEC)
         for _, _, rights in ancillary:
             self._exchange.receive_descriptors(rights)
         return self._frames.feed(data) if data else None
 
     def _deliver(self, until: float) -> None:
-        records, report = self._unread, self._owner.link_result
+        if self._words[CONTROL] != self._control.heard:  # what tasks said goes before how they ended
+            self._control.drain()
+        records, report, take = self._unread, self._owner.link_result, self._replies.take_result
         self._unread = []
         for at in range(0, len(records), STRIDE):
             if at and monotonic() > until:
@@ -237,10 +245,12 @@ class ProcessLink(Link):
                 self._loop.call_soon(self._deliver_rest)
                 break
             for record in records[at : at + STRIDE]:
-                if record[0] == RESULT and not record[6]:
-                    report(record[3], None, record[4], record[5])
-                else:
+                if record[0] != RESULT:
                     self._handle(record)
+                elif record[6]:
+                    take(record, self._owner)
+                else:
+                    report(record[3], None, record[4], record[5])
         self._owner.link_delivered()
 
     def _deliver_rest(self) -> None:
@@ -248,55 +258,39 @@ class ProcessLink(Link):
             self._deliver(monotonic() + BUDGET)
 
     def _handle(self, record: Record) -> None:
-        kind, flags, ref, id, start, end, payload = record
-        if kind == RESULT:
-            try:
-                value = self._decode(flags, payload)
-            except BaseException as error:
-                problem = unloadable_result(name_behind(flags, ref, payload), error)
-                self._owner.link_failure(id, problem, start, end)
-                if isinstance(error, KeyboardInterrupt):
-                    raise
-                return
-            self._owner.link_result(id, value, start, end)
-        elif kind == FAILED:
-            self._owner.link_failure(id, self._decode_failure(payload), start, end)
-        elif kind == UNLOADABLE:
-            self._owner.link_unloadable(id, self._decode_failure(payload), start, end)
-        elif kind == CANCELLED:
-            self._owner.link_cancelled(id, start, end)
-        elif self._is_about_segments(record):
-            pass
-        elif kind == READY:
-            self._was_ready = True
-            self._owner.link_ready()
-        elif kind == REFUSED:
-            self._problem = not_started(self._decode_failure(payload))
-        elif kind == BYE:
-            self._said_bye = True
-            self._timer = self._loop.call_later(EXIT_GRACE, self._exit_overdue)
-
-    def _is_about_segments(self, record: Record) -> bool:
+        kind, _, _, id, start, end, payload = record
         try:
-            return self._exchange.note(record)
-        except (ProtocolError, OSError):  # nonsense, or no memory to map
-            self.kill()
-        return True
+            if kind == RESULT:
+                self._replies.take_result(record, self._owner)
+            elif kind == ITEM:
+                self._replies.take_item(record, self._owner)
+            elif kind == FAILED:
+                self._owner.link_failure(id, self._replies.decode_failure(payload), start, end)
+            elif kind == UNLOADABLE:
+                self._owner.link_unloadable(id, self._replies.decode_failure(payload), start, end)
+            elif kind == CANCELLED:
+                self._owner.link_cancelled(id, start, end)
+            elif self._exchange.note(record):
+                pass
+            elif kind == READY and not self._was_ready:
+                self._was_ready = True
+                self._owner.link_ready()
+            elif kind == REFUSED:
+                self._problem = not_started(self._replies.decode_failure(payload))
+            elif kind == MODULES:
+                self._starter.learn(bytes(payload).decode(errors="replace").split())
+            elif kind == RETIRE:
+                self._owner.link_overgrown(*unpack_numbers(payload)[:2])
+            elif kind == BYE:
+                self._said_bye = True
+                self._timer = self._loop.call_later(EXIT_GRACE, self._exit_overdue)
+        except Exception as error:  # nothing of the user's is called here: a task wrote to this socket
+            self._spoilt(error)
 
-    def _control_readable(self) -> None:
-        try:
-            data = self._control.recv(CHUNK)
-            records = self._control_frames.feed(data)
-        except (BlockingIOError, InterruptedError):
-            return
-        except (OSError, ProtocolError):
-            data, records = b"", []
-        if not data:
-            self._loop.remove_reader(self._control)
-            return
-        for record in records:
-            if record[0] == RETURNED:
-                self._owner.link_returned(unpack_numbers(record[6]))
+    def _spoilt(self, error: Exception) -> None:
+        """The worker said what makes no sense, and is ended; what it said before that holds."""
+        self._nonsense = f"it said what makes no sense: {error!r}"
+        self._signal(signal.SIGKILL)
 
     def poll(self) -> None:
         """Take what has come, and what waits in the journal behind a long task."""
@@ -304,14 +298,18 @@ class ProcessLink(Link):
             self._collect()
 
     def _collect(self) -> None:
+        # The journal first: all that went before its content has been sent, and is taken before it.
+        # The other way round, items could be sent in between, and come behind their stream's end.
+        unsent = self.ledger.unsent()
         self._drain()
         try:
-            for record in FrameDecoder(LIMIT).feed(self.ledger.unsent()):
-                if record[0] in (RESULT, FAILED, UNLOADABLE, CANCELLED):
+            self._control.drain()  # what was said before these outcomes
+            for record in FrameDecoder(LIMIT).feed(unsent):
+                if record[0] in (RESULT, ITEM, FAILED, UNLOADABLE, CANCELLED):
                     self._handle(record)
             self._owner.link_delivered()
-        except ProtocolError:
-            self.kill()
+        except ProtocolError as error:
+            self._spoilt(error)
 
     def _drain(self) -> None:
         """Deliver everything that is in the socket now."""
@@ -331,6 +329,7 @@ class ProcessLink(Link):
         """The stream is spoilt, but what came before holds: those tasks have ended."""
         self._unread = error.records
         self._deliver(float("inf"))
+        self._spoilt(error)
         self._data_ended()
 
     # -- the end ------------------------------------------------------------
@@ -348,48 +347,53 @@ class ProcessLink(Link):
 
     def _process_ended(self) -> None:
         """The pidfd says that the process is gone; its status comes from who started it."""
-        self._loop.remove_reader(self._pidfd)
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(STATUS_GRACE, self._finish, None)
+        grace, status = (0.0, signal.SIGKILL.value) if self._is_orphan else (STATUS_GRACE, None)
+        self._timer = self._loop.call_later(grace, self._finish, status)
 
     def ended(self, status: int | None, peak_rss: int | None) -> None:
         """The process is gone, with this wait status (None: the template that knew it is gone too)."""
         self._peak_rss = peak_rss
-        self._finish(status if status is not None else signal.SIGKILL.value)
+        if status is None:  # it dies with its template, but perhaps not yet, and could begin a task before
+            self._signal(signal.SIGKILL)
+            self._is_orphan = self._process is not None and self._process.is_watched
+            status = signal.SIGKILL.value
+        if not self._is_orphan:
+            self._finish(status if status != UNKNOWN else 0 if self._said_bye else None)
 
     def _finish(self, status: int | None) -> None:
         """Settle what the worker left behind, once."""
         if self._over:
             return
-        self._status = status
-        started: list[int] = []
-        if self.pid is not None:
+        if self._has_begun:
+            self._control.drain_last()
             self._collect()
-            started = [id for id, _ in self.ledger.running()]
+        running = self.ledger.running()
+        started, ran = [id for id, _ in running], sum(monotonic() - start for _, start in running)
         self._over = True
         stack, output = self.ledger.stack(), self.ledger.last_words()
         self._release()
         code = os.waitstatus_to_exitcode(status) if status is not None else None
-        if not self._was_ready and self._problem is None and not self._kill_asked:
-            self._problem = WorkerStartError(
-                f"worker {self.pid} ended while it was starting, with exit code {code}"
-            )
+        if killed := not self._was_ready and self._problem is None and not self._kill_asked:
+            killed = (code is None or code < 0) and self._options.is_plain
+            self._problem = died_at_start(self.pid, code)
         clean = self._said_bye and code == 0
-        exit = Exit(code, clean, started, self._problem, self._peak_rss, self.pid, stack, output)
-        self._owner.link_exited(exit)
+        oom = self._oom.verdict(code, asked=self._kill_asked)
+        exit = Exit(code, clean, started, self._problem, self._peak_rss, self.pid, stack, output, oom, ran)
+        self._owner.link_exited(exit._replace(killed=killed and not oom, reason=self._nonsense))
 
     def _release(self) -> None:
-        loop = self._loop
         if self._timer is not None:
             self._timer.cancel()
-        for sock, outbox in ((self._data, self._outbox), (self._control, self._control_outbox)):
-            outbox.close()
-            loop.remove_reader(sock)
-            sock.close()
-        if self._pidfd >= 0:
-            loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = -1
-        self.ledger.close()
+        if self._process is not None:
+            self._process.close()
+        self._close_ends()
         self._lending.close()
+
+    def _close_ends(self) -> None:
+        self._outbox.close()
+        self._loop.remove_reader(self._data)
+        self._data.close()
+        self._control.close()
+        self.ledger.close()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 from offloop.contexts.lending import Lending
 from offloop.errors import SerializationError
+from offloop.link import LinkOwner
 from offloop.wire.codec import ReplyDecoder
 from offloop.wire.definitions import Definitions
 from offloop.wire.failure import decode_failure
-from offloop.wire.frames import BUFFERS, LENT, split_buffers
+from offloop.wire.frames import BUFFERS, LENT, ProtocolError, Record, split_buffers
+from offloop.wire.tracebacks import brief
 
 
 class Replies:
@@ -19,32 +22,81 @@ class Replies:
     def __init__(self, definitions: Definitions, lending: Lending) -> None:
         self._lending = lending
         self._decoder = ReplyDecoder(definitions)
+        self._load = self._decoder.load
 
     def decode(self, flags: int, payload: bytes | memoryview) -> Any:
         """A task's result; raises what loading the user's objects raises."""
         if not payload:
             return None
         if flags & LENT:
-            self._lending.used()
-            return self._decoder.decode(*self._lending.exchange.open(payload))
+            return self._decoder.decode(*self._lending.open(payload))
         if flags & BUFFERS:
             return self._decoder.decode(*split_buffers(payload))
         return self._decoder.decode(payload)
 
+    def take_result(self, record: Record, owner: LinkOwner) -> None:
+        """Hand on a result, or that it can't be loaded."""
+        _, flags, ref, id, start, end, payload = record
+        try:
+            value = self.decode(flags, payload) if flags or not payload else self._load(payload)
+        except BaseException as error:
+            problem = unloadable_reply("a result", name_behind(flags, ref, payload), error)
+            owner.link_failure(id, problem, start, end)
+            if isinstance(error, KeyboardInterrupt):
+                raise
+        else:
+            owner.link_result(id, value, start, end)
+
+    def take_item(self, record: Record, owner: LinkOwner) -> None:
+        """Hand on an item of a stream.  It may come twice, first out of the living journal."""
+        _, flags, ref, id, index, size, payload = record
+        sink = owner.link_stream(id)
+        if sink is None or index != sink.expected:
+            self._lending.exchange.note(record)  # what was lent for it goes back
+            return
+        try:
+            value = self.decode(flags, payload) if flags or not payload else self._load(payload)
+        except BaseException as error:
+            sink.spoil(unloadable_reply("an item", name_behind(flags, ref, payload), error))
+            if isinstance(error, KeyboardInterrupt):
+                raise
+        else:
+            sink.put(value, int(size) or len(payload))
+
+    def message(self, payload: bytes | memoryview) -> Callable[[], Any]:
+        """A function that gives a channel's message, or raises `SerializationError`."""
+
+        def load() -> Any:
+            try:
+                return self._decoder.decode(payload)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # user code: it may exit
+                raise unloadable_reply("a message", b"", error) from error
+
+        return load
+
     def decode_failure(self, payload: bytes | memoryview) -> BaseException:
-        """The exception that stands for a failure."""
-        return decode_failure(pickle.loads(payload), self._decoder.decode)
+        """The exception that stands for a failure; if that makes no sense, one that says so."""
+        try:
+            return decode_failure(pickle.loads(payload), self._decoder.decode)
+        except Exception as error:
+            return unloadable_reply("a failure", b"", error)
 
 
 def name_behind(flags: int, length: int, payload: bytes | memoryview) -> bytes:
     """The name of a result's type, which stands behind its pickle."""
-    pickled = split_buffers(payload)[0] if flags & BUFFERS else payload
+    try:
+        pickled = split_buffers(payload)[0] if flags & BUFFERS else payload
+    except ProtocolError:
+        return b""
     return bytes(pickled[len(pickled) - length :])
 
 
-def unloadable_result(name: bytes, error: BaseException) -> SerializationError:
-    """The error for a result of the type called ``name`` that can't be loaded in the parent."""
+def unloadable_reply(what: str, name: bytes, error: BaseException) -> SerializationError:
+    """The error for what can't be loaded here: ``what`` is "a result", say, its type is called ``name``."""
     of = f" of type {name.decode(errors='replace')}" if name else ""
-    result = SerializationError(f"a result{of} could not be loaded: {type(error).__name__}: {error}")
+    result = SerializationError(f"{what}{of} could not be loaded: {brief(error)}")
+    result.loading = True
     result.__cause__ = error if isinstance(error, Exception) else None
     return result

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pickle import PickleBuffer
+from contextvars import Context
 from typing import Any
 
-from offloop.child.exchange import THRESHOLD, Part, shared, shared_values
+from offloop.child import layout
+from offloop.child.layout import LargeBuffers, Part, shared, shared_values
 from offloop.contexts.lending import Lending
 from offloop.contexts.outbox import Outbox
+from offloop.contexts.verbosity import verbosity
 from offloop.errors import SerializationError
 from offloop.link import S, Sendable
 from offloop.task import CallableTask, describe
+from offloop.wire.carrying import ContextEncoder
 from offloop.wire.codec import Encoder
+from offloop.wire.cpickle import dumps
 from offloop.wire.definitions import Definitions
 from offloop.wire.frames import (
     CALL,
     CALL_ARGS,
+    CONTEXT,
     DEFINE,
     FORGET,
     HEADER,
@@ -25,8 +30,11 @@ from offloop.wire.frames import (
     PATH,
     RUN,
     SETUP,
+    VERBOSITY,
     frame,
 )
+from offloop.wire.pickling import ATOMS, PROTOCOL
+from offloop.wire.tracebacks import brief
 
 #: Parts up to this size, in bytes, are copied into one; larger ones go out as they are.
 JOIN = 1 << 14
@@ -41,12 +49,15 @@ class Sender:
         self._parts: list[Part] = []  # whole parts, in front of what `_small` gathers
         self._small = bytearray()
         self._encoder = Encoder(definitions, self._define, self._forget)
+        self._contexts = ContextEncoder(self._encoder.encode, definitions.importable)
         self._path = list(sys.path)
+        self._verbosity = 0
         self._sent = 0
 
     def setup(self, options: dict[str, Any]) -> None:
         """Send the first frame."""
         payload = self._encoder.encode(options)
+        self._verbosity = options["verbosity"]["version"]
         self._write(frame(SETUP, payload))
         self._flush()
 
@@ -55,8 +66,12 @@ class Sender:
         if sys.path != self._path:
             self._path = list(sys.path)
             self._write(frame(PATH, self._encoder.encode(self._path)))
+        if verbosity.version() != self._verbosity:
+            settings = verbosity.settings()
+            self._verbosity = settings["version"]
+            self._write(frame(VERBOSITY, self._encoder.encode(settings)))
         failed: list[tuple[S, BaseException]] = []
-        reference, pack = self._encoder.reference, HEADER.pack
+        reference, pack, contexts = self._encoder.reference, HEADER.pack, self._contexts
         for item in items:
             task = item.task
             try:
@@ -65,9 +80,11 @@ class Sender:
                 elif task.kwargs:
                     self._add(CALL, ref, item, (shared(task.args), shared_values(task.kwargs)))
                 elif task.args:
-                    self._add(CALL_ARGS, ref, item, shared(task.args))
+                    self._add_arguments(ref, item, task.args)
                 else:
-                    self._small += pack(MAGIC, CALL, 0, ref, item.id, 0, item.attempt, 0.0)
+                    if item.context is not contexts.last and not contexts.is_same(item.context):
+                        self._change_context(item.context)
+                    self._small += pack(MAGIC, CALL, item.flags, ref, item.id, 0, item.attempt, 0.0)
             except BaseException as error:
                 failed.append((item, unpicklable_task(task, error)))
                 if isinstance(error, KeyboardInterrupt):
@@ -75,6 +92,8 @@ class Sender:
             else:
                 self._sent = item.place = self._sent + 1
         self._flush()
+        if contexts.last is not None:
+            contexts.doubt()
         return failed
 
     def _flush(self) -> None:
@@ -84,28 +103,41 @@ class Sender:
         self._outbox.write(self._parts)
         self._parts.clear()
 
+    def _add_arguments(self, ref: int, item: Sendable, args: tuple[Any, ...]) -> None:
+        for value in args:
+            if type(value) not in ATOMS:
+                self._add(CALL_ARGS, ref, item, shared(args))
+                return
+        self._add_pickled(CALL_ARGS, ref, item, dumps(args, PROTOCOL))
+
     def _add(self, kind: int, ref: int, item: Sendable, content: object) -> None:
-        buffers: list[memoryview] = []
+        buffers = LargeBuffers()
+        self._add_pickled(kind, ref, item, self._encoder.encode(content, buffers.take), buffers)
 
-        def take(buffer: PickleBuffer) -> bool:
-            raw = buffer.raw()
-            if raw.nbytes >= THRESHOLD:
-                buffers.append(raw)
-            return raw.nbytes < THRESHOLD
-
-        pickled = self._encoder.encode(content, take)
+    def _add_pickled(
+        self, kind: int, ref: int, item: Sendable, pickled: bytes, buffers: Sequence[memoryview] = ()
+    ) -> None:
+        contexts = self._contexts
+        if item.context is not contexts.last and not contexts.is_same(item.context):
+            self._change_context(item.context)
         size = len(pickled)
-        if not buffers and size < THRESHOLD:
-            self._small += HEADER.pack(MAGIC, kind, 0, ref, item.id, size, item.attempt, 0.0)
+        if not buffers and size < layout.THRESHOLD:
+            self._small += HEADER.pack(MAGIC, kind, item.flags, ref, item.id, size, item.attempt, 0.0)
             self._write(pickled)
             return
         self._lending.used()
         flags, size, parts = self._lending.exchange.lay_out(pickled, buffers)
         for part in self._lending.exchange.take_before():
             self._write(part)
-        self._small += HEADER.pack(MAGIC, kind, flags, ref, item.id, size, item.attempt, 0.0)
+        self._small += HEADER.pack(MAGIC, kind, flags | item.flags, ref, item.id, size, item.attempt, 0.0)
         for part in parts:
             self._write(part)
+
+    def _change_context(self, context: Context | None) -> None:
+        """Have the tasks behind this run in another context."""
+        payload = self._contexts.change_to(context)
+        if payload is not None:
+            self._write(frame(CONTEXT, payload))
 
     def _write(self, part: Part) -> None:
         if isinstance(part, (bytes, memoryview)) and len(part) <= JOIN:
@@ -121,10 +153,12 @@ class Sender:
 
     def _forget(self, ref: int) -> None:
         self._write(frame(FORGET, ref=ref))
+        if self._contexts.last is not None:
+            self._contexts.doubt()  # a value may refer to what was forgotten
 
 
 def unpicklable_task(task: Any, error: BaseException) -> SerializationError:
     """The error for a task that can't be pickled; it names the task."""
-    result = SerializationError(f"{describe(task)} can't be pickled: {type(error).__name__}: {error}")
+    result = SerializationError(f"{describe(task)} can't be pickled: {brief(error)}")
     result.__cause__ = error if isinstance(error, Exception) else None
     return result

@@ -6,23 +6,42 @@ import os
 import sys
 from typing import Any, NamedTuple
 
+from offloop.contexts.verbosity import verbosity
+
 
 class WorkerOptions(NamedTuple):
-    """What a worker process is told about itself; see `offloop.ProcessWorkerFactory`."""
+    """What a worker is told about itself; see `offloop.ProcessWorkerFactory`.
+
+    ``is_remote``: it runs on another machine.  ``looks_out``: one in an interpreter
+    imports what a task would before that begins; see `offloop.child.refusals`.
+    """
 
     number: int
     slots: int
-    cwd: str | None
-    nice: int
-    cpus: list[int] | None
-    memory_limit: int | None
     environment: Any
     bootstrap: Any
+    cwd: str | None = None
+    nice: int = 0
+    cpus: list[int] | None = None
+    memory_limit: int | None = None
+    max_memory: int | None = None
+    is_remote: bool = False
+    preloads: bool = False
+    looks_out: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing that a worker was given can be the death of it while it starts."""
+        given = self.environment, self.bootstrap, self.memory_limit
+        return given == (None, None, None) and not self.preloads
 
     def setup(self) -> dict[str, Any]:
         """The payload of a worker's first frame, with what is taken from this process now."""
         options = self._asdict()
+        if self.bootstrap is not None and not callable(self.bootstrap):
+            options["bootstrap"] = os.path.abspath(self.bootstrap)
         options["path"] = sys.path
+        options["verbosity"] = verbosity.settings()
         if options["cwd"] is None:
             try:
                 options["cwd"] = os.getcwd()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from offloop.contexts.template import (
     Interpreter,
     Spawned,
-    TemplateLost,
     TemplateProcess,
     configuration,
     launch,
@@ -33,6 +33,14 @@ class Starter(ABC):
     def spawn(self, fds: tuple[int, int, int], asker: Spawned) -> None:
         """Start a worker with these descriptors (data, control, ledger); ``asker`` hears what came of it."""
 
+    @property
+    def alone(self) -> Starter:
+        """What starts workers without a template, should that be lost; by default this."""
+        return self
+
+    def learn(self, modules: Sequence[str]) -> None:
+        """A worker had to import these modules, or will have to; others may need them as well."""
+
     def release(self) -> None:
         """No more workers will be started."""
 
@@ -41,26 +49,40 @@ class Starter(ABC):
 
 
 class TemplateStarter(Starter):
-    """Forks workers from this loop's template for the interpreter; falls back to `ExecStarter`.
+    """Forks workers from this loop's template for the interpreter.
 
-    A template that died is started again with the next worker.
+    A template that died is started again with the next worker; those that it was asked for
+    and did not tell of are to be started ``alone``.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, python: Interpreter) -> None:
         self._loop = loop
         self._python = python
         self._template: TemplateProcess | None = None
-        self._alone = ExecStarter(loop, python)
+        self._foreseen: list[str] = []
+
+    @property
+    def alone(self) -> Starter:
+        """Starts workers as fresh interpreters."""
+        return ExecStarter(self._loop, self._python)
 
     def spawn(self, fds: tuple[int, int, int], asker: Spawned) -> None:
-        """Have the template fork a worker; should it die meanwhile, start the worker without it."""
+        """Have the template fork a worker; should it die meanwhile, ``asker`` hears of a `TemplateLost`."""
         template = self._template
         if template is not None and template.lost:
             template.release()
             template = None
         if template is None:
             template = self._template = TemplateProcess.obtain(self._loop, self._python, LIMIT)
-        template.spawn(fds, _WithoutTemplate(self._alone, fds, asker))
+            template.preload(self._foreseen)
+        template.spawn(fds, asker)
+
+    def learn(self, modules: Sequence[str]) -> None:
+        """Have the template import them, where that is safe, before it forks the next worker."""
+        if self._template is None:
+            self._foreseen += modules
+        else:
+            self._template.preload(modules)
 
     def release(self) -> None:
         """Let go of the template; its last user ends it."""
@@ -73,34 +95,6 @@ class TemplateStarter(Starter):
             await self._template.wait_ended()
 
 
-class _WithoutTemplate:
-    """Passes on what a template says of a worker; if it is lost first, starts the worker on its own."""
-
-    def __init__(self, alone: Starter, fds: tuple[int, int, int], asker: Spawned) -> None:
-        self._alone = alone
-        self._fds = (os.dup(fds[0]), os.dup(fds[1]), os.dup(fds[2]))
-        self._asker = asker
-        self.ended = asker.ended
-
-    def spawned(self, pid: int, pidfd: int) -> None:
-        """The template forked it."""
-        self._close()
-        self._asker.spawned(pid, pidfd)
-
-    def not_spawned(self, error: BaseException) -> None:
-        """The template could not fork it, or is gone."""
-        if isinstance(error, TemplateLost):
-            self._alone.spawn(self._fds, self._asker)
-            self._close()
-        else:
-            self._close()
-            self._asker.not_spawned(error)
-
-    def _close(self) -> None:
-        for fd in self._fds:
-            os.close(fd)
-
-
 class ExecStarter(Starter):
     """Starts a fresh interpreter for each worker."""
 
@@ -110,23 +104,13 @@ class ExecStarter(Starter):
 
     def spawn(self, fds: tuple[int, int, int], asker: Spawned) -> None:
         """Start an interpreter that becomes the worker."""
-        read, write = os.pipe()
         try:
-            process = launch(self._python, _RUN, (read, *fds))
-            with open(write, "wb", closefd=False) as pipe:
-                pipe.write(configuration(self._python, LIMIT))
+            launched = launch(self._python, _RUN, fds)
         except OSError as error:
             asker.not_spawned(WorkerStartError(f"a worker process could not be started: {error}"))
             return
-        finally:
-            os.close(read)
-            os.close(write)
-        watch = ExitWatch(self._loop, process)
-        asker.spawned(process.pid, -1)
+        launched.lifeline.tell(configuration(self._python, LIMIT))
+        watch = ExitWatch(self._loop, *launched)
+        asker.spawned(launched.process.pid, -1)
         watch.begin()
-        watch.ended.add_done_callback(lambda ended: asker.ended(_wait_status(ended.result()), None))
-
-
-def _wait_status(returncode: int) -> int:
-    """A return code as the status that ``waitpid`` gives."""
-    return returncode << 8 if returncode >= 0 else -returncode
+        watch.ended.add_done_callback(lambda ended: asker.ended(ended.result(), None))

@@ -6,23 +6,32 @@ import asyncio
 import errno
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
-from offloop.child.template import EXITED, NOT_SPAWNED, SPAWN, SPAWNED
+from offloop.child import nesting
+from offloop.child.lowlevel import MSG_CMSG_CLOEXEC
+from offloop.child.modules import is_allowed
+from offloop.child.template import EXITED, NOT_SPAWNED, PRELOAD, SPAWN, SPAWNED
+from offloop.contexts.ends import duplicates
 from offloop.contexts.forks import close_in_forks
 from offloop.contexts.imports import foreign_finders
-from offloop.contexts.watch import ExitWatch
+from offloop.contexts.watch import ExitWatch, Lifeline
 from offloop.errors import WorkerStartError
 from offloop.wire.frames import READY, REFUSED, FrameDecoder, Record, frame
 
 #: The largest message to or from a template, in bytes; a failing preload's traceback is the longest.
 _LIMIT = 1 << 24
+#: Seconds without an answer after which a template is told to go on: somebody may have stopped it.
+PATIENCE = 1.0
+#: Seconds that a template may take to end.
+END_GRACE = 3.0
 
 
 class Interpreter(NamedTuple):
@@ -52,17 +61,46 @@ def interpreter(executable: str | None, env: Mapping[str, str], preload: tuple[s
     )
 
 
-def launch(python: Interpreter, code: str, fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
-    """Start an interpreter that runs ``code`` with ``fds`` as ``sys.argv[1:]``, without loading ``site``."""
+class Launched(NamedTuple):
+    """An interpreter that was started, and what keeps it alive."""
+
+    process: subprocess.Popen[bytes]
+    lifeline: Lifeline
+
+
+def launch(python: Interpreter, code: str, fds: tuple[int, ...]) -> Launched:
+    """Start an interpreter that runs ``code``, without loading ``site``.
+
+    Its ``sys.argv[1:]`` are the numbers of its end of the lifeline, and of ``fds``.
+
+    Raises:
+        WorkerStartError: this process is a worker within workers, too many of them.
+    """
+    if nesting.depth >= nesting.MAX_DEPTH:
+        raise WorkerStartError(
+            f"workers within workers, {nesting.depth} deep: does a module or a task start the program again?"
+        )
     home = os.path.dirname(os.path.dirname(os.path.abspath(sys.modules["offloop"].__file__ or "")))
     # Collecting while it imports would take 1.5 ms, for nothing; `configure` turns it on again.
     start = f"import gc, sys; gc.disable(); sys.path.insert(0, {home!r}); {code}"
-    return subprocess.Popen(
-        [python.executable, *python.flags, "-S", "-P", "-c", start, *map(str, fds)],
-        stdin=subprocess.DEVNULL,
-        pass_fds=fds,
-        env=dict(python.environ),
-    )
+    theirs, ours = os.pipe()
+    # A Ctrl-C before the new interpreter can ignore it would be a traceback of its own:
+    # blocked signals stay so in it, until `ignore_interrupts`.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process = subprocess.Popen(
+            [python.executable, *python.flags, "-S", "-P", "-c", start, *map(str, (theirs, *fds))],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs, *fds),
+            env=dict(python.environ),
+        )
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return Launched(process, Lifeline(ours))
 
 
 def configuration(python: Interpreter, limit: int) -> bytes:
@@ -72,6 +110,7 @@ def configuration(python: Interpreter, limit: int) -> bytes:
         "prefix": sys.prefix,
         "exec_prefix": sys.exec_prefix,
         "argv": sys.argv[:1],
+        "depth": nesting.depth + 1,
         "site": python.site,
         "preload": python.preload,
         "limit": limit,
@@ -108,20 +147,29 @@ class TemplateProcess:
         self._python = python
         self._users = 0
         self._requests: dict[int, Spawned] = {}
-        self._queue: list[tuple[int, tuple[int, int, int]]] = []
+        self._queue: list[tuple[bytes, tuple[int, ...]]] = []  # frames, with the descriptors that go along
+        self._preloaded: set[str] = set()
         self._workers: dict[int, Spawned] = {}
         self._frames = FrameDecoder(_LIMIT)
         self._numbers = 0
         self._problem: BaseException | None = None
+        self._reminder: asyncio.TimerHandle | None = None
         self._sock, theirs = socket.socketpair()
         self._sock.setblocking(False)
         close_in_forks(self._sock)
-        with theirs:
-            self._process = launch(
-                python, "from offloop.child.template import main; main(int(sys.argv[1]))", (theirs.fileno(),)
-            )
-        self._exit = ExitWatch(loop, self._process)
-        self._sock.send(configuration(python, limit))
+        try:
+            with theirs:
+                launched = launch(
+                    python,
+                    "from offloop.child.template import main; main(*map(int, sys.argv[1:]))",
+                    (theirs.fileno(),),
+                )
+        except BaseException:
+            self._sock.close()
+            raise
+        self._process = launched.process
+        self._exit = ExitWatch(loop, *launched)
+        launched.lifeline.tell(configuration(python, limit))
         loop.add_reader(self._sock, self._readable)
 
     @classmethod
@@ -154,26 +202,47 @@ class TemplateProcess:
             self._close()
 
     async def wait_ended(self) -> None:
-        """Wait until the process is gone, if it was ended."""
+        """Wait until the process is gone, if it was ended: by force, if it takes long."""
         if self.lost:
-            await self._exit.wait()
+            overdue = self._loop.call_later(END_GRACE, self._process.kill)
+            try:
+                await self._exit.wait()
+            finally:
+                overdue.cancel()
 
     def spawn(self, fds: tuple[int, int, int], asker: Spawned) -> None:
         """Have a worker forked with these descriptors, which are duplicated; ``asker`` hears of it."""
         if self.lost:
             raise self._problem or TemplateLost("the template process is gone")
+        copies = duplicates(fds)
         self._numbers += 1
         self._requests[self._numbers] = asker
-        copies = (os.dup(fds[0]), os.dup(fds[1]), os.dup(fds[2]))
-        self._queue.append((self._numbers, copies))
+        self._queue.append((frame(SPAWN, id=self._numbers), copies))
         self._send_requests()
+        if self._reminder is None:
+            self._reminder = self._loop.call_later(PATIENCE, self._remind)
+
+    def _remind(self) -> None:
+        """Have it go on, should it have been stopped, for as long as it owes an answer."""
+        self._reminder = None
+        if self._requests:
+            self._process.send_signal(signal.SIGCONT)
+            self._reminder = self._loop.call_later(PATIENCE, self._remind)
+
+    def preload(self, names: Sequence[str]) -> None:
+        """Have modules imported that a worker needed, so that workers to come share them."""
+        new = [name for name in names if name not in self._preloaded and is_allowed(name)]
+        if new and not self.lost:
+            self._preloaded.update(new)
+            self._queue.append((frame(PRELOAD, " ".join(new).encode()), ()))
+            self._send_requests()
 
     def _send_requests(self) -> None:
         while self._queue:
-            number, fds = self._queue[0]
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))]
+            request, fds = self._queue[0]
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
             try:
-                self._sock.sendmsg([frame(SPAWN, id=number)], rights)
+                self._sock.sendmsg([request], rights)
             except BlockingIOError:
                 self._loop.add_writer(self._sock, self._writable)
                 return
@@ -191,7 +260,7 @@ class TemplateProcess:
 
     def _readable(self) -> None:
         try:
-            data, ancillary, _, _ = self._sock.recvmsg(4096, socket.CMSG_LEN(4), _CLOEXEC)
+            data, ancillary, _, _ = self._sock.recvmsg(4096, socket.CMSG_LEN(4), MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return
         except OSError:
@@ -230,7 +299,10 @@ class TemplateProcess:
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
         self._sock.close()
+        if self._reminder is not None:
+            self._reminder.cancel()
         self._exit.begin()
+        self._process.send_signal(signal.SIGCONT)  # one that is stopped would not hear of its end
         for _, fds in self._queue:
             for fd in fds:
                 os.close(fd)
@@ -241,6 +313,3 @@ class TemplateProcess:
         workers, self._workers = self._workers, {}
         for worker in workers.values():
             worker.ended(None, None)
-
-
-_CLOEXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)

@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Context as VariableContext, copy_context
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
 
-from offloop.child.process import make_environment, run_bootstrap
+from offloop.child.bootstrap import make_environment, run_bootstrap
+from offloop.child.interrupting import interrupt_by_exception
 from offloop.child.runner import Runner
 from offloop.child.turns import Turns
+from offloop.contexts.marks import mark_records
+from offloop.contexts.sharing import as_seen_by_parent
+from offloop.contexts.whereabouts import where_it_is
 from offloop.environment import Environment
-from offloop.errors import RemoteTraceback, TaskCancelled, TaskFailed, WorkerStartError
+from offloop.errors import WorkerStartError
 from offloop.link import Context, Exit, Link, LinkOwner, S, Sendable, not_started
-from offloop.task import CallableTask
-from offloop.wire.failure import is_control_flow
+from offloop.task import CallableTask, provider
 from offloop.wire.frames import (
     BYE,
     CANCELLED,
     FAILED,
+    ITEM,
+    LIVE,
+    MESSAGE,
     READY,
     REFUSED,
     RESULT,
     RUN,
+    STACK,
     STOP,
     Record,
 )
-from offloop.wire.tracebacks import message_of, own_text, type_name_of
 from offloop.worker import WorkerFactory
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -79,6 +86,27 @@ class ThreadContext(Context):
         return ThreadLink(self._loop, self._factory, number, owner)
 
 
+class Captured:
+    """The context in which a task was enqueued, which runs in a copy of it."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: VariableContext) -> None:
+        self._context = context
+
+    def context(self, own: VariableContext) -> VariableContext:
+        """A copy; what the worker has set for all its tasks is set there too, unless it is already."""
+        context = self._context.copy()
+        for variable, value in own.items():
+            if variable is provider or variable not in context:
+                context.run(variable.set, value)
+        return context
+
+
+#: The kind of what a thread reports that ends by an exception.
+DIED = -1
+
+
 class ThreadPort:
     """A worker thread's end of the conversation: queues in place of sockets."""
 
@@ -86,6 +114,7 @@ class ThreadPort:
         self.inbox: SimpleQueue[list[Record] | None] = SimpleQueue()
         self.outbox: deque[tuple[int, int, Any, float, float]] = deque()
         self.slots: list[tuple[int, float]] = [(0, 0.0)] * slots
+        self.variables: Captured | None = None
         self._loop = loop
         self._deliver = deliver
         self._arrived: Callable[[], None] | None = None
@@ -99,18 +128,26 @@ class ThreadPort:
             arrived()
 
     def receive(self, timeout: float | None = None) -> list[Record] | None:
-        """Wait for records."""
+        """Wait for records, and take all that there are: an event loop is not woken for each again."""
+        inbox = self.inbox
         try:
-            return self.inbox.get(timeout is None or timeout > 0, timeout)
+            records = inbox.get(timeout is None or timeout > 0, timeout)
         except Empty:
             return []
+        while records is not None and not inbox.empty():  # only this thread takes something out
+            more = inbox.get()
+            if more is None:
+                return None
+            records.extend(more)
+        return records
 
     def attach(self, loop: asyncio.AbstractEventLoop, arrived: Callable[[], None]) -> None:
         """From now on have ``loop`` call ``arrived`` when something can be received."""
+        context = copy_context()  # this thread's: whoever hands something over has another one
 
         def wake() -> None:
             try:
-                loop.call_soon_threadsafe(arrived)
+                loop.call_soon_threadsafe(arrived, context=context)
             except RuntimeError:
                 pass  # the worker's loop has just ended
 
@@ -126,7 +163,9 @@ class ThreadPort:
 
     def load(self, record: Record, environment: Any) -> Call:
         """The call for a task: the object itself."""
-        task: Any = record[6]
+        content: Any = record[6]
+        task, context = content
+        self.variables = Captured(context) if context is not None else None
         if type(task) is CallableTask:
             return task.fn, task.args, task.kwargs
         return task.run, (environment,), {}
@@ -147,9 +186,38 @@ class ThreadPort:
         """Report that a running task ended because it was cancelled."""
         self.outbox.append((CANCELLED, id, None, start, end))
 
+    @property
+    def voice(self) -> ThreadPort:
+        """This itself."""
+        return self
+
+    def item(self, id: int, slot: int, index: int, value: Any) -> int:
+        """Hand over an item of a stream."""
+        self.outbox.append((ITEM, id, value, 0.0, 0.0))
+        self.flush()
+        return 0
+
+    def tell(self, kind: int, id: int, value: Any) -> None:
+        """Say something about a running task."""
+        if kind == MESSAGE:
+            message = value
+            value = lambda: message  # noqa: E731 -- as a message that has to be loaded
+        self.outbox.append((kind, id, value, 0.0, 0.0))
+        self.flush()
+
+    def pack(self, value: Any) -> Any:
+        """The message itself."""
+        return value
+
+    def unpack(self, packed: Any) -> Any:
+        """The message itself."""
+        return packed
+
     def running(self, slot: int, id: int, start: float) -> None:
         """Note which task is about to run."""
         self.slots[slot] = (id, start)
+        if not id:
+            self.variables = None  # what they hold is not kept until the next task
 
     def say(self, kind: int, payload: Any = b"") -> None:
         """Report what concerns no task."""
@@ -185,6 +253,7 @@ class ThreadLink(Link):
 
     def start(self) -> None:
         """Start the thread."""
+        mark_records()
         try:
             self._thread.start()
         except RuntimeError as error:  # can't start new thread
@@ -193,8 +262,7 @@ class ThreadLink(Link):
 
     def _run(self) -> None:
         port, factory = self._port, self._factory
-        interrupter = Interrupter(threading.get_ident())
-        self._turns.interrupt_from_outside, self._turns.withdraw = interrupter.interrupt, interrupter.withdraw
+        interrupt_by_exception(self._turns, threading.get_ident())
         try:
             environment = make_environment(factory.environment)
             run_bootstrap(factory.bootstrap, environment)
@@ -202,10 +270,14 @@ class ThreadLink(Link):
             port.say(REFUSED, as_seen_by_parent(error))
             return
         runner = Runner(port, self._number, environment, self._turns, factory.concurrency)
-        if runner.serve():
-            runner.close()
-        else:
-            environment.close()  # given up by the parent while it ran a task
+        try:
+            if runner.serve():
+                runner.close()
+            else:
+                environment.close()  # given up by the parent while it ran a task
+        except BaseException:  # of a callback between two tasks: nobody watches a thread's end
+            port.say(DIED)
+            raise
 
     def send(self, items: Sequence[S]) -> list[tuple[S, BaseException]]:
         """Hand tasks over."""
@@ -213,8 +285,8 @@ class ThreadLink(Link):
         for item in items:
             self._sent += 1
             item.place = self._sent
-            task: Any = item.task
-            records.append((RUN, 0, 0, item.id, item.attempt, 0.0, task))
+            content: Any = item.task, item.context
+            records.append((RUN, item.flags, 0, item.id, item.attempt, 0.0, content))
         self._port.put(records)
         return []
 
@@ -240,14 +312,33 @@ class ThreadLink(Link):
             return
         running = [id for id, _ in self.running()]
         self._port.put(None)
+        for live in list(self._turns.lives.values()):
+            live.close()
         self._finish(-9, False)
         if running and self._thread.is_alive():
-            warnings.warn(
+            text = (
                 f"a thread can't be killed: {self._thread.name} is abandoned, "
-                "and its task goes on until it returns",
-                RuntimeWarning,
-                stacklevel=2,
+                "and its task goes on until it returns"
             )
+            tell = partial(warnings.warn_explicit, text, RuntimeWarning, *where_it_is(self._thread))
+            if self._loop.is_running():  # later: where warnings are errors, this raises
+                self._loop.call_soon(tell)
+            else:
+                tell()
+
+    def tell(self, kind: int, id: int, value: Any = None) -> None:
+        """Say something to a running task."""
+        if kind == STACK:
+            self._loop.call_soon(self._owner.link_said, STACK, id, self._turns.stack_of(id))
+            return
+        live = self._turns.lives.get(id)
+        if live is not None:
+            live.hear(kind, value)
+
+    def abandon(self) -> None:
+        """Give the thread up, and tell nobody: the event loop no longer runs."""
+        self._over = True
+        self._port.put(None)
 
     def running(self) -> list[tuple[int, float]]:
         """What runs now."""
@@ -274,6 +365,10 @@ class ThreadLink(Link):
                 self._owner.link_failure(id, value, start, end)
             elif kind == CANCELLED:
                 self._owner.link_cancelled(id, start, end)
+            elif kind == ITEM:
+                self._hand_on(id, value)
+            elif kind in LIVE:
+                self._owner.link_said(kind, id, value)
             elif kind == READY:
                 self._owner.link_ready()
             elif kind == REFUSED:
@@ -281,42 +376,19 @@ class ThreadLink(Link):
                 self._finish(1, False)
             elif kind == BYE:
                 self._finish(0, True)
+            elif kind == DIED:
+                self._finish(1, False)
         self._owner.link_delivered()
+
+    def _hand_on(self, id: int, item: Any) -> None:
+        sink = self._owner.link_stream(id)
+        if sink is not None:
+            sink.put(item, 0)
 
     def _finish(self, code: int | None, clean: bool) -> None:
         if self._over:
             return
         self._over = True
-        started = [id for id, _ in self.running()]
-        self._owner.link_exited(Exit(code, clean, started, self._problem))
-
-
-class Interrupter:
-    """Raises `TaskCancelled` in a thread's Python code: the only way into a thread that CPython offers."""
-
-    def __init__(self, thread: int) -> None:
-        self._thread = ctypes.c_ulong(thread)
-        self._raise = ctypes.pythonapi.PyThreadState_SetAsyncExc
-
-    def interrupt(self) -> None:
-        """Have it raised at the thread's next Python instruction."""
-        self._raise(self._thread, ctypes.py_object(TaskCancelled))
-
-    def withdraw(self) -> None:
-        """Take it back, if it was not raised yet."""
-        self._raise(self._thread, None)
-
-
-def as_seen_by_parent(error: BaseException) -> BaseException:
-    """The exception to raise in the parent: the object itself, told where it was raised."""
-    name, message = type_name_of(type(error)), message_of(error)
-    text, _ = own_text(error, name, message)
-    if is_control_flow(type(error)):
-        failed = TaskFailed(name, message, text)
-        failed.__cause__ = RemoteTraceback(text)
-        return failed
-    remote = RemoteTraceback(text)
-    cause = error.__cause__
-    remote.__cause__ = cause.__cause__ if isinstance(cause, RemoteTraceback) else cause
-    error.__cause__ = remote
-    return error.with_traceback(None)
+        running = self.running()
+        ran = sum(monotonic() - start for _, start in running)
+        self._owner.link_exited(Exit(code, clean, [id for id, _ in running], self._problem, ran=ran))

@@ -96,6 +96,9 @@ class Environment(MutableMapping[str, "Any"]):
         """
         return []
 
+    def adopt_pending(self) -> None:
+        """Have the running loop await what was left while no loop was running."""
+
     def get_or_set(
         self,
         key: str,

@@ -198,6 +198,10 @@ class LocalEnvironment(Environment):
         """
         return self._pending.take()
 
+    def adopt_pending(self) -> None:
+        """Make what was left while no loop was running tasks of the running loop."""
+        self._pending.adopt()
+
     def __iter__(self) -> Iterator[str]:
         """Iterate over the keys that are there now, leaving out those that go meanwhile."""
         for key in list(self._entries):

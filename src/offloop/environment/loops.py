@@ -107,12 +107,25 @@ class Pending:
         if loop is None:
             self._parked.append(_contain(awaitable, key))
             return
-        task = loop.create_task(_contain(awaitable, key))
+        self._start(loop, _contain(awaitable, key))
+
+    def adopt(self) -> None:
+        """Make what is parked tasks of the running loop."""
+        loop = running_loop() if self._parked else None
+        if loop is not None:
+            parked, self._parked = self._parked, []
+            for coroutine in parked:
+                self._start(loop, coroutine)
+
+    def _start(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = loop.create_task(coroutine)
         self._tasks.add(task)  # a loop holds its tasks only weakly
         task.add_done_callback(self._tasks.discard)
 
     def take(self) -> list[Awaitable[Any]]:
         """What is parked, which is then the caller's, and the running loop's unfinished tasks."""
+        if not self._parked and not self._tasks:
+            return []
         loop = running_loop()
         parked, self._parked = self._parked, []
         return [*parked, *(task for task in self._tasks if task.get_loop() is loop and not task.done())]

@@ -9,6 +9,8 @@ from offloop.task import CallableTask
 
 #: Kinds of task whose durations are remembered.
 MAX_KINDS = 4096
+#: One measurement raises an estimate at most that many times, and by that many seconds.
+GROWTH, STEP = 8.0, 20e-6
 
 
 class Kind:
@@ -27,13 +29,15 @@ class Kind:
 
         A longer one counts for half, a shorter one for a tenth: to believe that
         a task is slow costs a little prefetching, to believe that it is fast
-        lets tasks queue behind it.
+        lets tasks queue behind it.  But one long duration among short ones is
+        as a rule the operating system's doing, which gave the processor to
+        another process: so the estimate grows at most `GROWTH` times at a time.
         """
         known = self.seconds
         if known is None:
             self.seconds = seconds
         elif seconds > known:
-            self.seconds = (known + seconds) * 0.5
+            self.seconds = min((known + seconds) * 0.5, known * GROWTH + STEP)
         else:
             self.seconds = known + (seconds - known) * 0.1
 

@@ -24,22 +24,31 @@ LONG = 0.05
 MAX_HAND = 512
 #: Seconds without progress after which tasks are recalled for an idle worker.
 PATIENCE = 0.001
-#: Seconds without progress after which a worker gets no more, and gives back what it has.
+#: Seconds beyond what its task is expected to take, without progress, after which a worker
+#: gets no more, and gives back what it has.
 STALLED = 0.005
 
 
-def has_room(worker: WorkerState[T], slots: int, now: float) -> bool:
-    """Whether one more task may be sent to ``worker``, which runs ``slots`` at a time."""
+def has_room(worker: WorkerState[T], slots: int, now: float, latency: float = 0.0) -> bool:
+    """Whether one more task may be sent to ``worker``, which runs ``slots`` at a time.
+
+    What travels for ``latency`` seconds is missed no sooner, and as much work more is to be on its way.
+    """
     held = len(worker.hand)
     if held < slots:
         return True
-    if held >= MAX_HAND or now - worker.progress > STALLED:
+    if held >= MAX_HAND or is_stuck(worker, now - worker.progress - latency):
         return False
-    return worker.load < TARGET or (held == slots and worker.load < LONG)
+    return worker.load < TARGET + latency or (held == slots and worker.load < LONG)
+
+
+def is_stuck(worker: WorkerState[T], silent: float) -> bool:
+    """Whether a worker with tasks has ended none for longer than what it runs should take."""
+    return silent > STALLED and silent > STALLED + next(iter(worker.hand.values())).cost
 
 
 def choose_recalls(
-    ahead: Iterable[WorkerState[T]], slots: int, helpers: int, now: float
+    ahead: Iterable[WorkerState[T]], slots: int, helpers: int, now: float, latency: float = 0.0
 ) -> list[tuple[WorkerState[T], list[T]]]:
     """What to take back from workers that hold more than they run.
 
@@ -48,6 +57,7 @@ def choose_recalls(
         slots: how many tasks a worker runs at a time.
         helpers: how many other workers have nothing to do, and nothing else to get.
         now: monotonic seconds.
+        latency: seconds that tasks and outcomes travel.
 
     Returns:
         Tasks for each worker: half of what a silent one holds in advance, if
@@ -56,12 +66,13 @@ def choose_recalls(
     """
     recalls: list[tuple[WorkerState[T], list[T]]] = []
     for worker in ahead:
-        silent = now - worker.progress
-        if silent < PATIENCE or not (helpers or silent > STALLED):
+        silent = now - worker.progress - latency
+        stuck = is_stuck(worker, silent)
+        if silent < PATIENCE or not (helpers or stuck):
             continue
         behind = list(worker.hand.values())[slots:]
         movable = [i for i in behind if not i.pin and i.key is None and i.id not in worker.recalled]
-        items = movable if silent > STALLED else movable[len(movable) // 2 :]
+        items = movable if stuck else movable[len(movable) // 2 :]
         if items:
             worker.recalled.update(item.id for item in items)
             recalls.append((worker, items))

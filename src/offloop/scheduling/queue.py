@@ -50,9 +50,18 @@ class TaskQueue(Generic[T]):
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values())) - self._dead
 
+    def __bool__(self) -> bool:
+        return len(self.usual) > self._dead or (len(self._order) > 1 and len(self) > 0)
+
     def __iter__(self) -> Iterator[T]:
         for priority in reversed(self._order):
             yield from (item for item in self._lanes[priority] if item.queue is self)
+
+    @property
+    def lone(self) -> T | None:
+        """The only item there is, if it is of the usual priority, and there are no dead entries."""
+        usual = self.usual
+        return usual[0] if len(usual) == 1 and not self._dead and len(self._order) == 1 else None
 
     def push(self, item: T) -> None:
         """Add an item behind those of its priority."""
@@ -81,6 +90,13 @@ class TaskQueue(Generic[T]):
             if priority:  # priorities may be as many as tasks: a deadline, a size
                 del order[at], self._lanes[priority]
         return None
+
+    def peek(self) -> T | None:
+        """The next item, which stays; None if there is none."""
+        item = self.pop()
+        if item is not None:
+            self.push_front(item)
+        return item
 
     def discard(self, item: T) -> None:
         """Take out an item that is in this queue."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Generic
 
 from offloop.scheduling.queue import T
@@ -23,14 +22,18 @@ class Roster(Generic[T]):
         self._closing = False
         #: Until then no worker needs to be started or stopped, unless something happens to one.
         self._steady_until = 0.0
-        self._bound: dict[Hashable, WorkerState[T]] = {}
+        #: Not before then is it worth looking for tasks to take back.
+        self._next_recall = 0.0
         self._hungry: dict[WorkerState[T], None] = {}  # an ordered set: who waits longest comes first
         self._pinned_waiting: dict[WorkerState[T], None] = {}
         self._idle: dict[WorkerState[T], float] = {}  # since when; the longest idle comes first
         self._ahead: dict[WorkerState[T], None] = {}  # those with more in hand than they run
+        self._draining: dict[WorkerState[T], None] = {}  # those that retire, and have keys
         self._numbers = 0
         #: Whether starting fails: then no worker is started that no task waits for.
         self.discouraged = False
+        #: Whether the last worker that was started ended before it was ready.
+        self.start_failed = False
 
     @property
     def closing(self) -> bool:
@@ -69,7 +72,7 @@ class Roster(Generic[T]):
         """When the longest idle worker may retire, or None if none will."""
         if not self._idle or self._living() <= self.limits.min_workers:
             return None
-        since = min((at for worker, at in self._idle.items() if not worker.leases), default=None)
+        since = min((at for worker, at in self._idle.items() if worker.may_idle_out), default=None)
         return None if since is None else since + self.limits.idle_timeout
 
     # -- their lives and leases -------------------------------------------
@@ -84,24 +87,36 @@ class Roster(Generic[T]):
             worker.phase = RETIRING
             self._hungry.pop(worker, None)
             self._idle.pop(worker, None)
+            if worker.keys:
+                self._draining[worker] = None
+
+    def replace(self, worker: WorkerState[T]) -> None:
+        """Start another worker in place of ``worker``, which works on until then, and retires."""
+        if self._closing:
+            return  # it helps to finish, and then ends as all do
+        if worker.phase == READY:
+            self._steady_until = 0.0
+            worker.ending = True
+        else:
+            self.retire(worker)
 
     def condemn(self, worker: WorkerState[T]) -> None:
         """``worker`` was killed: it gets nothing more, and what it holds is settled by the shell."""
         self._steady_until = 0.0
         worker.phase = STOPPING
-        for table in (self._hungry, self._idle, self._ahead):
+        for table in (self._hungry, self._idle, self._ahead, self._draining):
             table.pop(worker, None)
 
     def lease(self, now: float) -> WorkerState[T]:
         """Choose the worker for a lease: an idle one, a new one, or the one with the least to do."""
-        free = [worker for worker in self._idle if not worker.leases]
+        free = [worker for worker in self._idle if not worker.leases and not worker.ending]
         if free:
             worker = free[-1]
         elif self._living() < self.limits.max_workers:
             worker = self._new()
         else:
             open_ = [worker for worker in self.workers.values() if worker.is_living]
-            worker = min(open_, key=lambda w: (w.leases, len(w.hand) + len(w.pinned), w.number))
+            worker = min(open_, key=lambda w: (w.leases, w.outstanding, w.number))
         worker.leases += 1
         return worker
 
@@ -119,22 +134,20 @@ class Roster(Generic[T]):
 
     def _forget_unused(self, worker: WorkerState[T]) -> None:
         """Forget a reserved worker that nobody will use any more."""
-        if worker.phase == RESERVED and not worker.pinned and (worker.ending or not worker.leases):
+        if worker.phase == RESERVED and not worker.outstanding and (worker.ending or not worker.leases):
             self._forget(worker)
 
     def _forget(self, worker: WorkerState[T]) -> None:
         self._steady_until = 0.0
         worker.phase = GONE
         self.workers.pop(worker.number, None)
-        for table in (self._hungry, self._pinned_waiting, self._idle, self._ahead):
+        for table in (self._hungry, self._pinned_waiting, self._idle, self._ahead, self._draining):
             table.pop(worker, None)
         self._unbind(worker)
 
     def _unbind(self, worker: WorkerState[T]) -> None:
-        """Its keys are free for another worker: it holds none of their tasks, and gets no more."""
-        for key in worker.keys:
-            del self._bound[key]
-        worker.keys.clear()
+        """Its keys are free for another worker; see `Keys`."""
+        raise NotImplementedError
 
     def _living(self) -> int:
         return sum(worker.is_living for worker in self.workers.values())

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from offloop.scheduling.keys import Keys
 from offloop.scheduling.prefetch import LONG, OVERHEAD, PATIENCE, choose_recalls, has_room
-from offloop.scheduling.queue import T, TaskQueue
-from offloop.scheduling.roster import Roster
+from offloop.scheduling.queue import T
 from offloop.scheduling.state import (
     READY,
     RESERVED,
@@ -26,23 +26,25 @@ from offloop.scheduling.state import (
 )
 
 #: The most tasks handed out by one plan, so that carrying it out holds the event loop briefly.
-MAX_PLAN = 512
+MAX_PLAN = 256
+#: A worker that is woken gets that many, if there are as many, and they are short.
+MIN_DEAL = 64
 
 
-class Scheduler(Roster[T]):
+class Scheduler(Keys[T]):
     """Decides for one pool (or for one worker: a pool of one)."""
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
-        self._queue: TaskQueue[T] = TaskQueue()
         self._cut = False
+        self._prefetch, self._latency = limits.prefetch, limits.latency
 
     # -- what there is ----------------------------------------------------
 
     @property
     def queued(self) -> int:
         """How many tasks wait for a worker."""
-        return len(self._queue) + sum(len(worker.pinned) for worker in self._pinned_waiting)
+        return len(self.queue) + sum(len(w.pinned) + len(w.keyed) for w in self._pinned_waiting)
 
     @property
     def in_hand(self) -> int:
@@ -57,24 +59,24 @@ class Scheduler(Roster[T]):
     @property
     def would_start_at_once(self) -> bool:
         """Whether a task added now would not wait for another one."""
-        if self._queue:
-            return False
-        return bool(self._idle) or self._living() < self.limits.max_workers
+        coming = sum(w.phase in (RESERVED, STARTING) and not w.outstanding for w in self.workers.values())
+        room = self.limits.max_workers - self._living()
+        return len(self.queue) < len(self._idle) + coming + max(room, 0)
 
     @property
     def more(self) -> bool:
         """Whether a plan was cut short: ask again soon."""
-        return self._cut
+        return self._cut or self._moved >= MAX_PLAN
 
     def silent_workers(self, now: float) -> list[WorkerState[T]]:
         """Workers that hold more than they run, and have ended nothing for a while."""
-        return [worker for worker in self._ahead if now - worker.progress >= PATIENCE]
+        return [worker for worker in self._ahead if now - worker.progress >= PATIENCE + self._latency]
 
     def waiting(self) -> list[T]:
         """Every task that waits for a worker, oldest first within its queue."""
-        items = list(self._queue)
+        items = list(self.queue)
         for worker in self._pinned_waiting:
-            items += worker.pinned
+            items += (*worker.pinned, *worker.keyed)
         return items
 
     # -- tasks --------------------------------------------------------------
@@ -84,21 +86,10 @@ class Scheduler(Roster[T]):
         if item.pin:
             self._pin(self.workers[item.pin], item)
         elif item.priority:
-            self._queue.push(item)
+            self.queue.push(item)
         else:
-            item.queue = queue = self._queue
+            item.queue = queue = self.queue
             queue.usual.append(item)
-
-    def put_back(self, items: Iterable[T]) -> None:
-        """Tasks that were sent but did not start wait again, in front."""
-        for item in sorted(items, key=lambda item: item.id, reverse=True):
-            item.worker = None
-            worker = self.workers.get(item.pin) if item.pin else None
-            if worker is None:
-                self._queue.push_front(item)
-            else:
-                worker.pinned.push_front(item)
-                self._note_pinned(worker)
 
     def discard(self, item: T) -> None:
         """A waiting task was cancelled."""
@@ -146,18 +137,12 @@ class Scheduler(Roster[T]):
         worker.load = 0.0
         if worker.recalled:
             worker.recalled.clear()
-        if worker.phase == READY and not worker.pinned:
+        if worker.phase == READY and worker not in self._pinned_waiting:
             self._idle[worker] = at
-            # A result that came late may date it before the last plan.
-            self._steady_until = min(self._steady_until, at + self.limits.idle_timeout)
-
-    def _pin(self, worker: WorkerState[T], item: T) -> None:
-        worker.pinned.push(item)
-        self._note_pinned(worker)
-
-    def _note_pinned(self, worker: WorkerState[T]) -> None:
-        self._pinned_waiting[worker] = None
-        self._idle.pop(worker, None)
+            retires = at + self.limits.idle_timeout
+            if retires < self._steady_until:  # noqa: PLR1730  # a call costs every task
+                # a result that came late may date it before the last plan
+                self._steady_until = retires
 
     # -- workers --------------------------------------------------------------
 
@@ -166,12 +151,12 @@ class Scheduler(Roster[T]):
         self._steady_until = 0.0
         if worker.phase != STARTING:
             return
-        if self.closing and not worker.pinned and not self._queue:
-            worker.phase = RETIRING
+        if self.closing and not worker.outstanding and not self.queue:
+            self.retire(worker)
             return
         worker.phase = READY
         worker.progress = now
-        self.discouraged = False
+        self.discouraged = self.start_failed = False
         self._hungry[worker] = None
         if worker not in self._pinned_waiting:
             self._idle[worker] = now
@@ -179,11 +164,14 @@ class Scheduler(Roster[T]):
     def worker_gone(self, worker: WorkerState[T], started: Iterable[int]) -> Loss[T]:
         """A worker ended; ``started`` are the tasks it had begun and not ended."""
         begun = set(started)
+        if worker.phase == STARTING:
+            self.start_failed = True
         running = [item for item in worker.hand.values() if item.id in begun]
         left = [item for item in worker.hand.values() if item.id not in begun]
         worker.hand.clear()
-        while (item := worker.pinned.pop()) is not None:
-            left.append(item)
+        for queue in (worker.pinned, worker.keyed):
+            while (item := queue.pop()) is not None:
+                left.append(item)
         moved = [item for item in left if not item.pin]
         orphaned = [item for item in left if item.pin]
         self._forget(worker)
@@ -192,73 +180,121 @@ class Scheduler(Roster[T]):
 
     # -- decisions --------------------------------------------------------------
 
+    def lone(self, now: float) -> tuple[WorkerState[T], T] | None:
+        """Hand the one task that waits to a worker that has nothing to do, if that is all there is to decide.
+
+        It decides what `plan` would, which looks at everything, in a fifth of
+        the time: so it goes when requests come one at a time.
+
+        Returns:
+            The worker and the task, which is to be sent; or None: ask `plan`.
+        """
+        item = self.queue.lone
+        if item is None or not self._idle or now >= self._steady_until or item.key is not None:
+            return None
+        if self._ahead or self._pinned_waiting or self._draining or self.limits.max_tasks_per_worker:
+            return None
+        worker = next(reversed(self._idle))  # the one used last: its caches are warm
+        if worker.leases:
+            return None
+        self.queue.usual.clear()
+        item.queue = None
+        self._hand_over(worker, item, [], now)
+        return worker, item
+
     def plan(self, now: float) -> Plan[T]:
         """Decide; the scheduler's own state already counts what it returns as done."""
         dispatch: dict[WorkerState[T], list[T]] = {}
         self._cut = False
+        self._moved = 0
+        if self._draining:
+            self._pass_on_keys()
         if self._pinned_waiting:
             self._serve_pinned(dispatch, now)
-        if self._queue and self._hungry:
+        if self.queue and self._hungry:
             self._share_out(dispatch, now)
             if self._pinned_waiting:  # keyed tasks, which sharing out has sent to where their key lives
                 self._serve_pinned(dispatch, now)
         start: list[WorkerState[T]] = []
         stop: list[WorkerState[T]] = []
-        if self._queue or self._pinned_waiting or now >= self._steady_until:
+        if (
+            now >= self._steady_until
+            or self._pinned_waiting
+            or (len(self.workers) < self.limits.max_workers and self.queue)
+        ):
             start = self._start_workers()
             stop = self._stop_workers(now)
             self._look_ahead(now)
         recall: list[tuple[WorkerState[T], list[T]]] = []
-        if self._ahead and len(self.workers) > 1:
-            helpers = 0 if self._queue else sum(not worker.leases for worker in self._idle)
-            recall = choose_recalls(self._ahead, self.limits.slots, helpers, now)
+        if (
+            self._ahead
+            and now >= self._next_recall
+            and (len(self.workers) > 1 or self._living() < self.limits.max_workers)
+        ):
+            self._next_recall = now + PATIENCE / 2
+            helpers = 0 if self.queue else sum(not worker.leases for worker in self._idle)
+            recall = choose_recalls(self._ahead, self.limits.slots, helpers, now, self._latency)
         return Plan(start, list(dispatch.items()), recall, stop)
 
     def _serve_pinned(self, dispatch: dict[WorkerState[T], list[T]], now: float) -> None:
+        slots, latency = self.limits.slots, self._latency
         for worker in list(self._pinned_waiting):
-            while (
-                worker.pinned
-                and worker.phase in (READY, RETIRING)
-                and has_room(worker, self.limits.slots, now)
-            ):
-                item = worker.pinned.pop()
-                if item is not None:
-                    self._hand_over(worker, item, dispatch.setdefault(worker, []), now)
-            if not worker.pinned:
+            while worker.phase in (READY, RETIRING) and has_room(worker, slots, now, latency):
+                item = self._next_pinned(worker)
+                if item is None:
+                    break
+                self._hand_over(worker, item, dispatch.setdefault(worker, []), now)
+            if not worker.pinned and not worker.keyed:
                 del self._pinned_waiting[worker]
                 if worker.is_idle:
                     self._idle[worker] = now
 
     def _share_out(self, dispatch: dict[WorkerState[T], list[T]], now: float) -> None:
-        """Every empty hand gets one task, those without a lease first; then the rest is shared evenly."""
-        for leased in (False, True):
-            for worker in [w for w in reversed(self._idle) if bool(w.leases) is leased]:
-                if leased and self._living() < self.limits.max_workers:
-                    break  # a new worker is started instead
-                if not self._give(worker, 1, dispatch, now):
-                    return
-        hungry = [worker for worker in self._hungry if not worker.leases]
+        """Empty hands first, those without a lease before the others; then whoever has room; evenly."""
         left = MAX_PLAN
-        while self._queue and hungry and left > 0:
-            quota = min(left, -(-len(self._queue) // len(hungry)))
-            worker = hungry.pop(0)
-            before = len(worker.hand)
-            if not self._give(worker, quota, dispatch, now):
-                return
-            left -= len(worker.hand) - before
+        if self._idle:
+            # The one used last comes first: its caches are warm.
+            idle = [worker for worker in reversed(self._idle) if not worker.leases]
+            if len(idle) < len(self._idle) and self._living() >= self.limits.max_workers:
+                idle += [worker for worker in reversed(self._idle) if worker.leases]
+            # Waking a worker costs as much as a few short tasks: rather many for some; the others are next.
+            left = self._deal(idle, left, max(MIN_DEAL, MAX_PLAN // max(len(idle), 1)), dispatch, now)
+        if self.queue and left > 0:
+            left = self._deal([w for w in self._hungry if not w.leases], left, MAX_PLAN, dispatch, now)
         self._cut = left <= 0
+
+    def _deal(
+        self,
+        workers: list[WorkerState[T]],
+        left: int,
+        most: int,
+        dispatch: dict[WorkerState[T], list[T]],
+        now: float,
+    ) -> int:
+        """Deal up to ``left`` tasks evenly, to each worker ``most`` at most; returns how many are left."""
+        sharers = len(workers)
+        for worker in workers:
+            if left <= 0 or self._moved >= MAX_PLAN or not self.queue:
+                break
+            before = len(worker.hand)
+            self._give(worker, min(left, most, -(-len(self.queue) // sharers)), dispatch, now)
+            left -= len(worker.hand) - before
+            sharers -= 1
+        return left
 
     def _give(
         self, worker: WorkerState[T], quota: int, dispatch: dict[WorkerState[T], list[T]], now: float
-    ) -> bool:
-        """Send up to ``quota`` tasks; False once the queue is empty."""
+    ) -> None:
+        """Send up to ``quota`` tasks, as long as there is room."""
         items = dispatch.get(worker)
-        pop = self._queue.pop
-        while quota and worker.phase == READY and has_room(worker, self.limits.slots, now):
+        pop = self.queue.pop
+        while quota and worker.phase == READY and has_room(worker, self.limits.slots, now, self._latency):
             item = pop()
             if item is None:
-                return False
+                return
             if item.key is not None and not self._claim_key(worker, item):
+                if item.queue is self.queue or self._moved >= MAX_PLAN:  # the next plan goes on
+                    return
                 continue
             if items is None:
                 items = dispatch[worker] = []
@@ -266,21 +302,11 @@ class Scheduler(Roster[T]):
             quota -= 1
         if quota:
             self._hungry.pop(worker, None)
-        return True
-
-    def _claim_key(self, worker: WorkerState[T], item: T) -> bool:
-        """Whether ``worker`` may have this keyed task now; else it waits at the worker of its key."""
-        owner = self._bound.setdefault(item.key, worker)
-        owner.keys.add(item.key)
-        if owner is worker and not worker.pinned:
-            return True
-        self._pin(owner, item)  # behind those of its key that wait already
-        return False
 
     def _hand_over(self, worker: WorkerState[T], item: T, items: list[T], now: float) -> None:
         seconds = item.kind.seconds
-        if seconds is None:
-            seconds = LONG  # so that nothing is sent behind it
+        if seconds is None or not self._prefetch:
+            seconds = LONG + self._latency  # so that nothing is sent behind it
         item.cost = cost = seconds + OVERHEAD
         worker.load += cost
         hand = worker.hand
@@ -300,16 +326,16 @@ class Scheduler(Roster[T]):
         reserved = [w for w in self.workers.values() if w.phase == RESERVED]
         for worker in reserved:
             self._forget_unused(worker)  # its tasks may have been cancelled
-        start = [w for w in reserved if w.pinned]
+        start = [w for w in reserved if w.outstanding]
         start += [] if self.closing else self._replacements()
-        starting = sum(w.phase == STARTING for w in self.workers.values()) if self._queue else 0
-        wanted = len(self._queue) - starting - sum(not w.pinned for w in start)
+        starting = sum(w.phase == STARTING for w in self.workers.values()) if self.queue else 0
+        wanted = len(self.queue) - starting - sum(not w.outstanding for w in start)
         living = self._living()
         floor = 0 if self.closing or self.discouraged else self.limits.min_workers - living
         new = min(max(wanted, floor), self.limits.max_workers - living)
         start += [self._new() for _ in range(new)]
         if wanted > new:  # a lease that was never used holds a place: its worker has to help
-            unused = [w for w in reserved if w.phase == RESERVED and not w.pinned]
+            unused = [w for w in reserved if w.phase == RESERVED and not w.outstanding]
             start += unused[: wanted - max(new, 0)]
         for worker in start:
             worker.phase = RETIRING if worker.ending else STARTING
@@ -317,22 +343,26 @@ class Scheduler(Roster[T]):
 
     def _replacements(self) -> list[WorkerState[T]]:
         """A new worker for each that retires, unless a lease took its place meanwhile."""
-        retiring = [w for w in self.workers.values() if w.phase == RETIRING and w.replacement is None]
+        retiring = [w for w in self.workers.values() if w.replacement is None and w.is_to_be_replaced]
         room = self.limits.max_workers - self._living()
         replaced = retiring[: max(room, 0)]
         for worker in replaced:
             worker.replacement = self._new()
+            worker.replacement.replaces = True
         return [worker.replacement for worker in replaced if worker.replacement is not None]
 
     def _stop_workers(self, now: float) -> list[WorkerState[T]]:
+        if not self.closing:
+            self._retire_replaced()
         stop = [w for w in self.workers.values() if w.phase == RETIRING and self._may_stop(w)]
-        if self.closing and not self._queue:
-            stop += [w for w in self.workers.values() if w.is_idle]
+        if self.closing and not self.queue:
+            stop += [w for w in self.workers.values() if w.is_idle or w.is_starting_for_nothing]
             for worker in [w for w in self.workers.values() if w.phase == RESERVED]:
                 self._forget(worker)
         else:
             spare = self._living() - self.limits.min_workers
-            due = [w for w, at in self._idle.items() if not w.leases and at + self.limits.idle_timeout <= now]
+            since = now - self.limits.idle_timeout
+            due = [w for w, at in self._idle.items() if w.may_idle_out and at <= since]
             stop += due[: max(spare, 0)]
         for worker in stop:
             worker.phase = STOPPING
@@ -341,8 +371,16 @@ class Scheduler(Roster[T]):
             self._unbind(worker)
         return stop
 
+    def _retire_replaced(self) -> None:
+        """Retire workers that worked on until the one in their place was there, or a lease took the place."""
+        for worker in [w for w in self.workers.values() if w.phase == READY and w.ending]:
+            if self._need_not_wait_for(worker.replacement):
+                self.retire(worker)
+
     def _may_stop(self, worker: WorkerState[T]) -> bool:
-        if worker.hand or worker.pinned or (worker.leases and not self.closing):
+        if worker.outstanding or (worker.leases and not self.closing):
             return False
-        replacement = worker.replacement
-        return self.closing or replacement is None or replacement.phase != STARTING
+        return self.closing or self._need_not_wait_for(worker.replacement)
+
+    def _need_not_wait_for(self, replacement: WorkerState[T] | None) -> bool:
+        return replacement is None or replacement.phase != STARTING or not self.limits.has_spare

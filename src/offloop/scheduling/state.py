@@ -21,20 +21,24 @@ class WorkerState(Generic[T]):
         phase: where it is in its life.
         hand: the tasks sent to it and not ended, in the order they were sent.
         load: their estimated running time together, in seconds.
-        pinned: tasks that wait for this very worker (a lease's, or a key's).
+        pinned: a lease's tasks, which wait for this very worker.
+        keyed: tasks that wait for it because their key belongs to it.
         keys: the keys that belong to it.
         leases: how many leases hold it.
         given: how many tasks it was ever sent.
         progress: when it last ended a task, or was sent one while it had none.
         recalled: ids in its hand that it was asked to give back.
         replacement: the worker that was started in its place.
-        ending: whether it is to retire as soon as it has started, and run what waits for it.
+        replaces: whether it was started in the place of another one.
+        ending: whether it is to retire: as soon as it has started, to run what waits for
+            it; or, once ready, as soon as its replacement has started.
     """
 
     __slots__ = (
         "ending",
         "given",
         "hand",
+        "keyed",
         "keys",
         "leases",
         "load",
@@ -44,6 +48,7 @@ class WorkerState(Generic[T]):
         "progress",
         "recalled",
         "replacement",
+        "replaces",
     )
 
     def __init__(self, number: int) -> None:
@@ -52,12 +57,14 @@ class WorkerState(Generic[T]):
         self.hand: dict[int, T] = {}
         self.load = 0.0
         self.pinned: TaskQueue[T] = TaskQueue()
+        self.keyed: TaskQueue[T] = TaskQueue()
         self.keys: set[Hashable] = set()
         self.leases = 0
         self.given = 0
         self.progress = 0.0
         self.recalled: set[int] = set()
         self.replacement: WorkerState[T] | None = None
+        self.replaces = False
         self.ending = False
 
     @property
@@ -68,7 +75,27 @@ class WorkerState(Generic[T]):
     @property
     def is_idle(self) -> bool:
         """Ready, with nothing in hand and nothing waiting for it alone."""
-        return self.phase == READY and not self.hand and not self.pinned
+        return self.phase == READY and not self.outstanding
+
+    @property
+    def is_starting_for_nothing(self) -> bool:
+        """Starting, with nothing that waits for it alone."""
+        return self.phase == STARTING and not self.outstanding
+
+    @property
+    def outstanding(self) -> int:
+        """How many tasks it holds, or that wait for it alone."""
+        return len(self.hand) + len(self.pinned) + len(self.keyed)
+
+    @property
+    def is_to_be_replaced(self) -> bool:
+        """Whether another worker is to be started in its place."""
+        return self.phase == RETIRING or (self.phase == READY and self.ending)
+
+    @property
+    def may_idle_out(self) -> bool:
+        """Whether it may retire just because it has been idle for long."""
+        return not self.leases and not self.ending
 
     def __repr__(self) -> str:
         return f"<WorkerState {self.number} {PHASES[self.phase]} hand={len(self.hand)} leases={self.leases}>"
@@ -108,6 +135,9 @@ class Limits(NamedTuple):
         idle_timeout: seconds after which an idle worker above the minimum retires.
         max_tasks_per_worker: tasks after which a worker is replaced, or None.
         slots: how many tasks a worker runs at a time (a factory's ``concurrency``).
+        prefetch: whether a worker may hold more tasks than it runs, where they are short.
+        has_spare: whether there is room for a worker beside the one that it replaces.
+        latency: seconds that a task and its outcome travel, where that is worth a thought.
     """
 
     max_workers: int
@@ -115,3 +145,6 @@ class Limits(NamedTuple):
     idle_timeout: float = 60.0
     max_tasks_per_worker: int | None = None
     slots: int = 1
+    prefetch: bool = True
+    latency: float = 0.0
+    has_spare: bool = True

@@ -19,12 +19,23 @@ Why it is right (one writer, the worker; one reader, the parent):
   raises ``generation``, and only then writes anew.  So a reader that finds the
   same generation before and after its copy has bytes that were not touched
   meanwhile; otherwise it drops the copy: what was in it has been sent.
+* What was written before a copy's content had been sent when it was copied.  So a
+  reader copies first, then takes all that the socket holds, then what it copied:
+  that keeps the order, and some frames come twice.
+
+Two more words are hints that save system calls.  ``control`` counts the bytes
+that the worker has put on the control socket: the parent, which counts what it
+read there, sees without a look at the socket whether something waits.  And each
+slot has a ``hungry`` word, written by the parent: somebody waits for the next
+item of the stream that runs there, so that it is to be sent at once.
 
 The layout is a row of 64-bit words (generation, length, number of slots, size of
-the last words, then for each task that may run at a time a slot of ``task id,
-start time``), the journal, and room for a dying worker's last words: its stack,
-which faulthandler writes through the descriptor, and a ring with the end of its
-stderr.
+the last words, control, then for each task that may run at a time a slot of
+``task id, start time``, then their hungry words), the journal, and room for a
+dying worker's last words: a ring with the end of its stderr, and its stack, which
+faulthandler writes through the descriptor.  The stack comes last, so that one
+that is too long for its room runs against the file's sealed end, and spoils
+nothing.
 """
 
 from __future__ import annotations
@@ -32,11 +43,12 @@ from __future__ import annotations
 import mmap
 import os
 
-GENERATION, LENGTH, COUNT, SAID, SLOTS = 0, 1, 2, 3, 4
-#: The file's parts, in bytes: words and journal, the stack of a fatal signal, the last of stderr.
+GENERATION, LENGTH, COUNT, SAID, CONTROL, SLOTS = 0, 1, 2, 3, 4, 5
+#: The file's parts, in bytes: words and journal, the last of stderr, the stack of a fatal signal.
+#: Pages that nobody touches take no memory.
 JOURNAL_END = 1 << 16
-STACK_END = JOURNAL_END + (1 << 14)
-SIZE = STACK_END + (1 << 12)
+RING_END = JOURNAL_END + (1 << 12)
+SIZE = RING_END + (1 << 16)
 #: How many tasks may be noted as running; more would leave the journal too little room.
 MAX_SLOTS = 2000
 
@@ -47,8 +59,12 @@ def create_file() -> int:
         import fcntl
 
         fd = os.memfd_create("offloop-ledger", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.truncate(fd, SIZE)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        try:
+            os.truncate(fd, SIZE)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
     import tempfile
 
@@ -77,19 +93,29 @@ class Ledger:
         if slots is None:
             slots = int.from_bytes(self._view[8 * COUNT : 8 * COUNT + 8], "little")
         self.slots = slots
-        head = 8 * (SLOTS + 2 * slots)
+        #: Where the hungry words begin.
+        self.hungry = SLOTS + 2 * slots
+        head = 8 * (self.hungry + slots)
         self.words = self._view[:head].cast("Q")
         self.times = self._view[:head].cast("d")
         self.journal = self._view[head:JOURNAL_END]
-        self._ring = self._view[STACK_END:]
+        self._ring = self._view[JOURNAL_END:RING_END]
         self.capacity = len(self.journal)
         self.words[COUNT] = slots
+        self._stack_end = 0
 
     def running(self) -> list[tuple[int, float]]:
         """The tasks noted as running: ``(task id, monotonic start time)``, possibly ended since."""
         pairs = range(SLOTS, SLOTS + 2 * self.slots, 2)
         noted = [(self.words[at], self.times[at + 1]) for at in pairs]  # each word is read once: it changes
         return [(id, start) for id, start in noted if id]
+
+    def set_hungry(self, id: int, is_hungry: bool) -> None:
+        """Parent: say whether somebody waits for the next item of the stream ``id``, if it runs."""
+        for slot in range(self.slots):
+            if self.words[SLOTS + 2 * slot] == id:
+                self.words[self.hungry + slot] = is_hungry
+                break
 
     def unsent(self) -> bytes:
         """The frames that were written but perhaps not sent; empty if they were sent meanwhile."""
@@ -99,8 +125,28 @@ class Ledger:
 
     def stack(self) -> str | None:
         """What faulthandler wrote at a fatal signal, or None."""
-        text = bytes(self._view[JOURNAL_END:STACK_END]).rstrip(b"\0")
+        text = bytes(self._view[RING_END:]).strip(b"\0")
         return text.decode(errors="replace") or None
+
+    def has_room_for_stack(self) -> bool:
+        """Parent: whether another stack surely fits behind those written since the last rewind.
+
+        faulthandler writes where the last one ended, until the worker goes back to the beginning.
+        """
+        return self._stack_end < (SIZE - RING_END) // 2
+
+    def take_stack(self) -> str:
+        """Parent: the stack that was asked for, taken away so that it is not mistaken for a crash's."""
+        area = self._view[RING_END:]
+        text = bytes(area)
+        self._stack_end = len(text.rstrip(b"\0"))
+        area[: self._stack_end] = bytes(self._stack_end)
+        area.release()
+        return text.strip(b"\0").decode(errors="replace")
+
+    def rewound(self) -> None:
+        """Parent: the worker went back to the beginning."""
+        self._stack_end = 0
 
     def say(self, data: bytes | memoryview) -> None:
         """Keep the end of what was written to stderr."""

@@ -117,6 +117,18 @@ def _mapped(fd: int, size: int) -> mmap.mmap:
     return mapped
 
 
+def _check_sealed(fd: int, size: int) -> None:
+    """Refuse memory that its owner could cut off: to touch what is gone would kill this process (SIGBUS).
+
+    Raises:
+        OSError: it is not sealed, no such memory at all, or smaller than it was said to be.
+    """
+    import fcntl
+
+    if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK or os.fstat(fd).st_size < size:
+        raise OSError("it is not sealed against shrinking")
+
+
 def _unmap(mapped: mmap.mmap) -> None:
     try:
         mapped.close()
@@ -285,6 +297,7 @@ class Imports:
             self._missing[number] = "its descriptor was refused: too many open files?"
             return
         try:
+            _check_sealed(fd, size)
             mapped = _mapped(fd, size)
         except (OSError, ValueError, MemoryError) as error:
             self._missing[number] = str(error)

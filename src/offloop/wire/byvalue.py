@@ -5,6 +5,9 @@ take functions and classes apart, while *which* ones go by value is decided by
 offloop (cloudpickle takes every module in ``sys.modules`` for importable).
 They have no public names; ``tests/unit/test_codec.py`` notices if they move.
 
+Functions are put together again here, as a worker would need 25 ms and 4 MB
+to load cloudpickle for that; classes are what it is loaded for.
+
 Classes carry cloudpickle's tracker id, so that a class that comes back is
 recognised.  Where the *original* class is found under that id, its state is
 left alone (see `set_class_state`): cloudpickle itself would replace the
@@ -15,12 +18,16 @@ This module loads in workers: only light imports; cloudpickle when needed.
 
 from __future__ import annotations
 
+import builtins
 import sys
 import types
 from _weakrefset import WeakSet
 from collections import OrderedDict
+from contextvars import ContextVar
 from functools import lru_cache
 from io import TextIOWrapper
+
+from offloop.wire.variables import default_of, find_variable, homes_of, token_of, tokens
 
 TYPE_CHECKING = False
 
@@ -67,7 +74,7 @@ def is_made_of_python(obj: Any) -> bool:
 
 
 def cloudpickle() -> Any:
-    """The module with cloudpickle's reducers, imported when first needed (40 ms)."""
+    """The module with cloudpickle's reducers, imported when first needed (5 to 40 ms)."""
     global _cloudpickle
     if _cloudpickle is None:
         from importlib import import_module
@@ -108,12 +115,54 @@ def reduce_code(pickler: TablePickler, obj: Any) -> Any:
 def _reduce_function(pickler: TablePickler, fn: types.FunctionType) -> Any:
     cp = cloudpickle()
     pickler.inlined = pickler.dirty = True
-    args = cp.Pickler._function_getnewargs(pickler, fn)  # it uses `globals_ref` only
-    return cp._make_function, args, cp._function_getstate(fn), None, None, cp._function_setstate
+    code, namespace, _, _, cells = cp.Pickler._function_getnewargs(pickler, fn)  # it uses `globals_ref` only
+    attributes, parts = _function_state(cp, fn)
+    # Submodules that it uses are only to be imported, which unpickling them does.
+    state = attributes, parts, parts.pop("__globals__"), parts.pop("__closure__"), parts.pop(_SUBMODULES)
+    args = code, namespace, None if cells is None else len(cells)
+    return make_function, args, state, None, None, set_function_state
+
+
+_SUBMODULES = "_cloudpickle_submodules"
+
+
+def _function_state(cp: Any, fn: types.FunctionType) -> Any:
+    try:
+        return cp._function_getstate(fn)
+    except Exception:
+        # From Python 3.14 on annotations are evaluated now, and may name what only type checkers import.
+        if getattr(fn, "__annotate__", None) is None:
+            raise
+    from importlib import import_module
+
+    library = import_module("annotationlib")
+    bare = types.FunctionType(fn.__code__, fn.__globals__, fn.__name__, fn.__defaults__, fn.__closure__)
+    for name in ("__dict__", "__doc__", "__kwdefaults__", "__module__", "__qualname__", "__type_params__"):
+        setattr(bare, name, getattr(fn, name))
+    attributes, parts = cp._function_getstate(bare)
+    parts["__annotations__"] = library.get_annotations(fn, format=library.Format.STRING)
+    return attributes, parts
+
+
+def _reduce_cell(_: TablePickler, cell: types.CellType) -> Any:
+    try:
+        return types.CellType, (cell.cell_contents,)
+    except ValueError:
+        return types.CellType, ()
 
 
 def _reduce_special(_: TablePickler, obj: Any) -> Any:
     return cloudpickle().Pickler.dispatch_table[type(obj)](obj)
+
+
+#: Where the name of its file stands among the arguments that make a code object.
+_FILE_NAME = 10
+
+
+def _reduce_code_object(pickler: TablePickler, code: types.CodeType) -> Any:
+    maker, args = _reduce_special(pickler, code)
+    # Cloudpickle from 3.1.3 on leaves the file out: then tracebacks would show no lines.
+    return maker, (*args[:_FILE_NAME], code.co_filename, *args[_FILE_NAME + 1 :])
 
 
 def _reduce_module(pickler: TablePickler, module: types.ModuleType) -> Any:
@@ -143,16 +192,28 @@ def _reduce_type_variable(pickler: TablePickler, variable: Any) -> Any:
     return cp._make_typevar, cp._decompose_typevar(variable)
 
 
+def _reduce_variable(pickler: TablePickler, variable: ContextVar[Any]) -> Any:
+    def is_named(module_name: str) -> bool:
+        return pickler.importable(module_name) and not is_registered(module_name)
+
+    homes = () if variable in tokens else homes_of(variable, is_named)
+    if homes:
+        module_name, name = homes[0]
+        return getattr, (sys.modules[module_name], name)
+    return find_variable, (token_of(variable), variable.name, *default_of(variable))
+
+
 #: Other types that plain pickle refuses or gets wrong, and how they are pickled.
 SPECIAL: dict[type, Reducer] = {
     types.ModuleType: _reduce_module,
     types.MethodType: _reduce_method,
+    types.CodeType: _reduce_code_object,
+    types.CellType: _reduce_cell,
+    ContextVar: _reduce_variable,
 }
 _empty: dict[Any, Any] = {}
 _ordered: OrderedDict[Any, Any] = OrderedDict()
 for _kind in (
-    types.CellType,
-    types.CodeType,
     types.GetSetDescriptorType,
     types.MappingProxyType,
     memoryview,
@@ -183,6 +244,40 @@ def learn_type_variables() -> bool:
 # What pickles call.
 
 _made: WeakSet[type] = WeakSet()  # classes that are copies, made here
+
+
+def make_function(code: types.CodeType, namespace: dict[str, Any], cells: int | None) -> types.FunctionType:
+    """Make a function that is still to be filled, as it may refer to itself.
+
+    Args:
+        code: what it does.
+        namespace: its globals, which others of the same message may share.
+        cells: how many variables of the functions around it it uses; None without any.
+    """
+    namespace["__builtins__"] = builtins.__dict__
+    closure = None if cells is None else tuple(types.CellType() for _ in range(cells))
+    return types.FunctionType(code, namespace, None, None, closure)
+
+
+def set_function_state(fn: types.FunctionType, state: tuple[Any, ...]) -> types.FunctionType:
+    """Fill a function made by `make_function`.
+
+    Args:
+        fn: the function.
+        state: its own attributes; those that every function has; the globals
+            that it uses; its cells; and what else it needs to be imported.
+    """
+    attributes, parts, variables, cells, _ = state
+    fn.__dict__.update(attributes)
+    fn.__globals__.update(variables)
+    for own, cell in zip(fn.__closure__ or (), cells or (), strict=True):
+        try:
+            own.cell_contents = cell.cell_contents
+        except ValueError:
+            pass  # empty: a variable that was not assigned yet
+    for name, value in parts.items():
+        setattr(fn, name, value)
+    return fn
 
 
 def make_cached(fn: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:

@@ -12,6 +12,7 @@ Only a parent loads this module.
 from __future__ import annotations
 
 import sys
+from contextvars import ContextVar
 from functools import cached_property
 from operator import is_
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import CellType
 
-#: Types of values that cannot change.
+#: Types of values that cannot change, or whose changes do not travel with them.
 ATOMS: frozenset[type] = frozenset(
     {type(None), bool, int, float, complex, str, bytes, range, type(Ellipsis), type(NotImplemented)}
+    | {ContextVar}
 )
 #: More of them, by name so that nothing is imported for it.  Loggers are pickled as their name.
 _NAMED_ATOMS = frozenset(

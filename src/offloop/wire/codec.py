@@ -11,6 +11,7 @@ This module loads in workers: only light imports.
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from offloop.wire import cpickle as pickle
 from offloop.wire.byvalue import CODE, type_of
@@ -262,6 +263,8 @@ class ReplyDecoder:
 
     def __init__(self, definitions: Definitions) -> None:
         self._resolver = (definitions.resolve,)
+        #: `decode` of a message without buffers, as C code alone.
+        self.load: Callable[[bytes | memoryview], Any] = partial(pickle.loads, buffers=self._resolver)
 
     def decode(self, data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
         """Unpickle a message of `ReplyEncoder.encode`; as `Decoder.decode`."""

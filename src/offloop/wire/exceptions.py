@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import copyreg
 from types import BuiltinFunctionType, GetSetDescriptorType, MemberDescriptorType
-from typing import TYPE_CHECKING, Any, cast
+
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: not one of the interpreter's static types
 # Carried otherwise, or, as the object that an AttributeError is about, left
@@ -41,11 +43,19 @@ def store(error: BaseException, name: str, value: object) -> None:
     vars(BaseException)[name].__set__(error, value)
 
 
+def add_note(error: BaseException, text: str) -> None:
+    """``error.add_note(text)``, whatever the exception's class makes of it."""
+    notes: list[Any] | None = stored(error, "__dict__").setdefault("__notes__", [])
+    if type(notes) is list:  # anyone may set it to anything
+        notes.append(text)
+
+
 def members_of(error: BaseException) -> tuple[BaseException, ...]:
     """The members of an exception group, or nothing."""
     if not issubclass(type(error), BaseExceptionGroup):
         return ()
-    return cast("tuple[BaseException, ...]", stored(error, "exceptions", BaseExceptionGroup))
+    members: tuple[BaseException, ...] = stored(error, "exceptions", BaseExceptionGroup)
+    return members
 
 
 def pickles_itself(cls: type) -> bool:
@@ -66,7 +76,8 @@ def take_apart(error: BaseException) -> tuple[Any, ...]:
     """
     cls = type(error)
     if _overrides(cls, "__getstate__"):
-        state = cast("Any", error).__getstate__()
+        own: Any = error
+        state = own.__getstate__()
     else:
         state = dict(stored(error, "__dict__")) or None
     args = stored(error, "args")
@@ -90,9 +101,9 @@ def put_together(parts: Any, members: list[BaseException]) -> BaseException:
         Exception: whatever ``__setstate__`` raises.
     """
     cls, args, fields, state, group = parts
-    layout = cast("Any", _layout(cls))
+    layout: Any = _layout(cls)
     if group is None:
-        error: BaseException = layout.__new__(cls)
+        error: Any = layout.__new__(cls)
     else:
         message, places = group
         error = layout.__new__(cls, message, members)
@@ -103,10 +114,11 @@ def put_together(parts: Any, members: list[BaseException]) -> BaseException:
         if name in fields:
             descriptor.__set__(error, fields.pop(name))
     if state is not None and (_overrides(cls, "__setstate__") or not isinstance(state, dict)):
-        cast("Any", error).__setstate__(state)
+        error.__setstate__(state)
     elif state is not None:
         stored(error, "__dict__").update(state)
-    return error
+    made: BaseException = error
+    return made
 
 
 def _layout(cls: type) -> type | None:

@@ -8,21 +8,29 @@ and harms none of the others.
 
 Each exception's text is its own traceback only.  Whoever prints the rebuilt
 exception prints its chain and its members too, so each is told once.
+
+This module loads in workers, at their start: a task may fail because there is
+no descriptor left, and then nothing could be imported to say so.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-
 from offloop.errors import RemoteTraceback, TaskFailed
+from offloop.wire.byvalue import type_of
 from offloop.wire.exceptions import members_of, pickles_itself, put_together, store, stored, take_apart
 from offloop.wire.tracebacks import MAX_TEXT, cut, message_of, notes_of, own_text, type_name_of
 
+TYPE_CHECKING = False
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, TypeAlias
+
+    #: What hangs on an exception, as numbers of nodes: cause, context, whether that is suppressed, members.
+    Links: TypeAlias = tuple[int | None, int | None, bool, tuple[int | None, ...]]
 
 #: One tuple a node, the raised exception's first: text, numbers, bytes and tuples only.
-Failure = tuple[tuple[Any, ...], ...]
+Failure: TypeAlias = "tuple[tuple[Any, ...], ...]"
 
 #: How many links of cause, context or membership are followed.  A loop that
 #: retries and chains its errors makes thousands; nobody reads further than this.
@@ -38,19 +46,10 @@ _CONTROL_FLOW = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, St
 _CANCELLED = (("asyncio.exceptions", "CancelledError"), ("concurrent.futures._base", "CancelledError"))
 
 
-class _Links(NamedTuple):
-    """What hangs on an exception, as numbers of nodes."""
+class _Node:
+    """One exception, as it was written down.
 
-    cause: int | None
-    context: int | None
-    suppress_context: bool
-    members: tuple[int | None, ...]
-
-
-class _Node(NamedTuple):
-    """One exception.
-
-    Attributes:
+    Attributes, in the order in which `_encode` writes them:
         text: its own formatted traceback.
         raised: whether there are frames in it.
         body: its pickle, or None where it can only be told of.
@@ -68,6 +67,9 @@ class _Node(NamedTuple):
     context: int | None
     suppress_context: bool
     members: tuple[int | None, ...]
+
+    def __init__(self, parts: tuple[Any, ...]) -> None:
+        vars(self).update(zip(_Node.__annotations__, parts, strict=True))
 
 
 def encode_failure(
@@ -90,7 +92,7 @@ def encode_failure(
         are cut at `MAX_TEXT` characters each, chains at `MAX_DEPTH` links.
     """
     found, links = _collect(error)
-    return tuple(tuple(_encode(one, its, dumps, loads)) for one, its in zip(found, links, strict=True))
+    return tuple(_encode(one, its, dumps, loads) for one, its in zip(found, links, strict=True))
 
 
 def decode_failure(failure: Failure, loads: Callable[[bytes], object]) -> BaseException:
@@ -123,7 +125,7 @@ def is_control_flow(cls: type) -> bool:
     return issubclass(cls, _CONTROL_FLOW) or any(name in _CANCELLED for name in names)
 
 
-def _collect(root: BaseException) -> tuple[list[BaseException], list[_Links]]:
+def _collect(root: BaseException) -> tuple[list[BaseException], list[Links]]:
     """All that hangs on this exception, nearest first, and how it hangs together."""
     found, depths, numbers = [root], [0], {id(root): 0}
 
@@ -136,37 +138,37 @@ def _collect(root: BaseException) -> tuple[list[BaseException], list[_Links]]:
             depths.append(depth)
         return numbers[id(error)]
 
-    links: list[_Links] = []
+    links: list[Links] = []
     for error in found:  # which grows meanwhile
         depth = depths[len(links)] + 1
         cause = number(stored(error, "__cause__"), depth)
         context = number(stored(error, "__context__"), depth)
         members = tuple(number(member, depth) for member in members_of(error))
-        links.append(_Links(cause, context, bool(stored(error, "__suppress_context__")), members))
+        links.append((cause, context, bool(stored(error, "__suppress_context__")), members))
     return found, links
 
 
 def _encode(
-    error: BaseException, links: _Links, dumps: Callable[[object], bytes], loads: Callable[[bytes], object]
-) -> _Node:
+    error: BaseException, links: Links, dumps: Callable[[object], bytes], loads: Callable[[bytes], object]
+) -> tuple[Any, ...]:
     type_name = type_name_of(type(error))
     message = message_of(error)
     text, raised = own_text(error, type_name, message)
     body, own_pickle = None, False
     try:
-        if None not in links.members:  # else a group lacks some
+        if None not in links[3]:  # else a group lacks some
             own_pickle = pickles_itself(type(error))
             body = dumps(error if own_pickle else take_apart(error))
             if own_pickle:
                 loads(body)
     except BaseException:  # user code: it may exit, or worse
         body = None
-    return _Node(type_name, message, text, raised, notes_of(error), body, own_pickle, *links)
+    return (type_name, message, text, raised, notes_of(error), body, own_pickle, *links)
 
 
 class _Decoder:
     def __init__(self, failure: Failure, loads: Callable[[bytes], object]) -> None:
-        self._nodes = [_Node(*node) for node in failure]
+        self._nodes = [_Node(node) for node in failure]
         self._loads = loads
         self._built: dict[int, BaseException] = {}
 
@@ -189,17 +191,18 @@ class _Decoder:
         if node.body is None:
             return None
         try:
-            error = self._loads(node.body)
+            error: Any = self._loads(node.body)
             if node.own_pickle:
                 self._adopt_members(node, error)
             else:
                 error = put_together(error, [self._build(m) for m in node.members if m is not None])
-            fit = issubclass(type(error), BaseException) and not (i == 0 and is_control_flow(type(error)))
+            cls = type_of(error)
+            fit = issubclass(cls, BaseException) and not (i == 0 and is_control_flow(cls))
         except KeyboardInterrupt:
             raise
         except BaseException:  # user code: it may exit, or worse
             return None
-        return cast("BaseException", error) if fit else None
+        return error if fit else None
 
     def _adopt_members(self, node: _Node, error: Any) -> None:
         """A group that pickled itself brought its members along: they are the ones to link."""

@@ -15,7 +15,8 @@ ref         a function's number in the worker's table, or 0
 id          the task's number
 length      payload bytes; checked against the limit before anything is allocated
 start, end  in results, monotonic seconds: when the task started and ended; in
-            tasks, ``start`` is the number of the attempt
+            tasks, ``start`` is the number of the attempt; in an `ITEM`, its index
+            in the stream, and its size in bytes where that is not the payload's
 ==========  =====================================================================
 """
 
@@ -42,6 +43,8 @@ DEFINE = 4  #: a function or class that later frames refer to by ``ref``
 FORGET = 5  #: drop ``ref`` from the table
 PATH = 6  #: the parent's ``sys.path`` changed
 STOP = 7  #: finish what was sent before this, then exit
+CONTEXT = 9  #: the context variables of the tasks behind this one, until the next such frame
+VERBOSITY = 10  #: levels of loggers and filters of warnings changed in the parent
 
 #: The kinds that are tasks; each task has its place in their order.
 TASKS = frozenset({CALL, CALL_ARGS, RUN})
@@ -49,6 +52,8 @@ TASKS = frozenset({CALL, CALL_ARGS, RUN})
 # parent to worker, on the control socket
 CANCEL = 16  #: cancel these tasks: drop what has not started, interrupt what runs
 RECALL = 17  #: give back these tasks, where not started; both name tasks by (place, id)
+REPORTED = 18  #: what task ``id`` reported has been taken in; it may send more
+CREDIT = 19  #: so many more items and bytes of the stream ``id`` may come
 
 # worker to parent, on the data socket
 READY = 32  #: set up; the worker takes tasks
@@ -58,15 +63,33 @@ FAILED = 35  #: the failure of task ``id``
 CANCELLED = 36  #: task ``id`` ended because it was cancelled while running
 UNLOADABLE = 38  #: task ``id`` could not be loaded; the payload is a failure
 BYE = 37  #: the last frame of a worker that ends in good order
+RETIRE = 39  #: the worker keeps too much memory: bytes it keeps, bytes it had before its first task
+MODULES = 40  #: names of modules that the worker imported and others may need, with spaces between
+ITEM = 41  #: an item of the stream ``id``, pickled as a result is
 
 # worker to parent, on the control socket
 RETURNED = 48  #: the tasks whose ids are in the payload will not run here
+REPORT = 49  #: how far task ``id`` has come: a pickled list of reports
+OPENED = 50  #: task ``id`` uses its channel: it may be sent messages
+LOG = 52  #: a pickled log record, as a dictionary of its fields
+WARNING = 53  #: a pickled warning that is to be shown
+
+# both ways, on the control socket
+MESSAGE = 96  #: a pickled message to or from task ``id``
+RECEIVED = 97  #: one message of task ``id``'s channel was received
+STACK = 98  #: where task ``id`` is now: asked, and answered with a text
+
+#: What is said about one running task beside its outcome.
+LIVE = frozenset({REPORTED, CREDIT, REPORT, OPENED, MESSAGE, RECEIVED, STACK})
 
 #: flag: the payload is a count, that many lengths, the pickle, then its out-of-band buffers
 BUFFERS = 1
 
-#: flag: the payload is a table that says where the pickle and its buffers lie; see `child.exchange`
+#: flag: the payload is a table that says where the pickle and its buffers lie; see `child.layout`
 LENT = 2
+
+#: flag of a task: send what it yields item by item
+STREAMED = 4
 
 # both ways, on the data socket
 SEGMENT = 80  #: a new segment ``ref`` of ``id`` bytes; its descriptor comes along
@@ -167,6 +190,8 @@ class FrameDecoder:
         self._head: tuple[int, int, int, int, float, float] | None = None
         self._body = memoryview(b"")
         self._got = 0
+        #: How many bytes it was given.
+        self.taken = 0
 
     @property
     def wanted(self) -> memoryview | None:
@@ -180,6 +205,7 @@ class FrameDecoder:
 
     def filled(self, count: int) -> list[Record]:
         """Note that ``count`` bytes were received into `wanted`; returns what that completed."""
+        self.taken += count
         self._got += count
         if self._head is None or self._got < len(self._body):
             return []
@@ -195,6 +221,7 @@ class FrameDecoder:
         """
         if self._head is not None:
             return self._feed_large(data)
+        self.taken += len(data)
         if self._rest:
             data = self._rest + data
         records: list[Record] = []

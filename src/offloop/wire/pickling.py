@@ -63,6 +63,9 @@ PREAMBLE = b"\x80\x05\x97\x940"
 #: Types whose pickles contain no reference to anything.
 PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
 
+#: Those of them that are never worth a buffer of their own, whose pickles nothing has to be asked for.
+ATOMS = PLAIN - {bytes}
+
 _MANY = 8  # Above this many items, looking at each one's type costs more than priming a pickler.
 
 

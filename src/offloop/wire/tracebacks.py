@@ -6,12 +6,13 @@ text is bounded.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
-
 from offloop.wire.exceptions import stored
+
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from traceback import StackSummary
+    from typing import Any
 
 #: How long a message, a list of frames or a note may be, in characters.
 MAX_TEXT = 100 * 1024
@@ -47,6 +48,11 @@ def message_of(error: BaseException) -> str:
         return cut(str(error))
     except BaseException:  # user code: it may exit, or worse
         return "<exception str() failed>"
+
+
+def brief(error: BaseException) -> str:
+    """``ValueError: its text``, whatever the exception's own code does."""
+    return f"{type.__getattribute__(type(error), '__name__')}: {message_of(error)}"
 
 
 def notes_of(error: BaseException) -> tuple[str, ...]:
@@ -107,7 +113,7 @@ def _formatted(error: BaseException, message: str) -> tuple[str, bool]:
     left_out = -2 * MAX_FRAMES
     while entry is not None:
         left_out, entry = left_out + 1, entry.tb_next
-    alone = cast("BaseException", _Alone(error, message))
+    alone: Any = _Alone(error, message)
     limit = -MAX_FRAMES if left_out > 0 else None
     told = traceback.TracebackException(type(error), alone, trace, limit=limit)
     lines = _lines(told.stack)

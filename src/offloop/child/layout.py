@@ -1,0 +1,129 @@
+"""How a message with large parts is laid out.
+
+What is large is pickled apart, and a table says where each part lies.  Both
+ends of a conversation use this; `child.exchange` has the segments.
+"""
+
+from __future__ import annotations
+
+import os
+from _pickle import PickleBuffer
+from collections.abc import Sequence
+from struct import Struct
+
+from offloop.wire.frames import ProtocolError
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Any
+
+#: Buffers and pickles from this size on, in bytes, go by segment.  Measured: see docs/design.md.
+THRESHOLD = 1 << 16
+
+#: Where a part lies: behind this table, in a segment of the sender's, or in one of the receiver's.
+HERE, MINE, YOURS = range(3)
+_ENTRY = Struct("<BxxxIQQ")
+_COUNT = Struct("<I")
+
+
+class Copy:
+    """Bytes to be copied into a segment before what is written behind this may be sent."""
+
+    __slots__ = ("source", "target")
+
+    def __init__(self, target: memoryview, source: memoryview) -> None:
+        self.target = target
+        self.source = source
+
+    def advance(self, size: int) -> bool:
+        """Copy up to ``size`` bytes; False once all is copied."""
+        self.target[:size] = self.source[:size]
+        self.target, self.source = self.target[size:], self.source[size:]
+        return bool(self.source)
+
+
+class WithDescriptor:
+    """A frame that a descriptor, which it owns, travels with."""
+
+    __slots__ = ("data", "fd")
+
+    def __init__(self, data: bytes, fd: int) -> None:
+        self.data = data
+        self.fd = fd
+
+    def close(self) -> None:
+        """Close the descriptor: it was sent, or never will be."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
+
+
+Part = bytes | memoryview | Copy | WithDescriptor
+
+
+class _Shared:
+    """Bytes whose memory is to go out of band, which pickle does for arrays but not for them."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        self._data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self._data), (PickleBuffer(self._data),)
+
+
+def shared(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same values, large bytes among them marked to go out of band."""
+    types = {*map(type, values)}
+    if bytes not in types and bytearray not in types:
+        return values
+    return tuple(
+        _Shared(value) if type(value) in (bytes, bytearray) and len(value) >= THRESHOLD else value
+        for value in values
+    )
+
+
+def shared_values(values: dict[str, Any]) -> dict[str, Any]:
+    """The same for the values of keyword arguments."""
+    return dict(zip(values, shared(tuple(values.values())), strict=True))
+
+
+class LargeBuffers(list[memoryview]):
+    """The buffers of at least `THRESHOLD` bytes that were left out of a pickle, in order."""
+
+    __slots__ = ()
+
+    def take(self, buffer: PickleBuffer) -> bool:
+        """A ``buffer_callback``: leave this buffer out if it is large."""
+        raw = buffer.raw()
+        if raw.nbytes < THRESHOLD:
+            return True
+        self.append(raw)
+        return False
+
+
+def lay_out_table(
+    table: list[tuple[int, int, int, int]], here: Sequence[bytes | memoryview]
+) -> tuple[int, list[Part]]:
+    """A payload of a table and the parts that lie behind it: its size and its pieces."""
+    head = _COUNT.pack(len(table)) + b"".join(_ENTRY.pack(*entry) for entry in table)
+    return len(head) + sum(len(part) for part in here), [head, *here]
+
+
+def unpack_table(view: memoryview) -> tuple[list[tuple[int, int, int, int]], int]:
+    """Where each part lies, and where the table ends.
+
+    Raises:
+        ProtocolError: it is cut short, or has no parts.
+    """
+    if len(view) < _COUNT.size:
+        raise ProtocolError("a payload of segments without a table")
+    (count,) = _COUNT.unpack_from(view)
+    end = _COUNT.size + count * _ENTRY.size
+    if count < 1 or end > len(view):
+        raise ProtocolError("a payload of segments with a bad table")
+    return [_ENTRY.unpack_from(view, _COUNT.size + at * _ENTRY.size) for at in range(count)], end
