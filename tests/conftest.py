@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import inspect
 import sys
@@ -23,11 +24,19 @@ if TYPE_CHECKING:
 
     from offloop import WorkerFactory
 
+#: Seconds that a test may take with ``--in-full``.
+HOUR = 3600.0
+
 _FAILED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--uvloop", action="store_true", help="run async tests on uvloop's event loop")
+    parser.addoption(
+        "--in-full",
+        action="store_true",
+        help="run tests/faults/test_large_numbers.py in full: it takes minutes, and 12 GiB of memory",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,7 +46,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    gc.freeze()  # what collection made is here to stay, and every test runs a full collection
+    # What collection made is here to stay, and every test runs a full collection or two:
+    # without this, and after each test, they would take half of the suite's time.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -58,7 +70,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """End a test that hangs, even where the event loop itself is stuck."""
     try:
-        with hang_guard():
+        if item.config.getoption("--in-full"):
+            faulthandler.cancel_dump_traceback_later()  # which pytest set going, and would end the run
+        with hang_guard(HOUR) if item.config.getoption("--in-full") else hang_guard():
             return (yield)
     except TestHungError as error:
         end_children()
@@ -91,6 +105,7 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     before = Snapshot.take()
     yield
     leaks = before.leaks()
+    gc.freeze()  # what this test left, reports as a rule, is here to stay
     if leaks and not request.node.stash.get(_FAILED, False):
         pytest.fail("the test left behind:\n  " + "\n  ".join(leaks))
 

@@ -24,6 +24,9 @@ class Context:
     #: Whether running code can be killed, or stopped in a blocking call (else it is abandoned).
     kills: ClassVar[bool] = True
 
+    #: Whether a worker can import NumPy (as other extension modules, it refuses interpreters).
+    has_numpy: ClassVar[bool] = True
+
     def make_factory(self, **options: Any) -> WorkerFactory:
         """A factory of the context under test."""
         raise NotImplementedError

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pickle
 import signal
+from pathlib import Path
 
 import pytest
 from support import tasks
@@ -14,6 +15,7 @@ from support.gates import Gate, Log, Mailbox
 
 from contract.base import Context, occupy
 from offloop import StatusError, WorkerCrashed, WorkerError, WorkerStartError
+from offloop.contexts import oom
 
 
 class CrashContract(Context):
@@ -43,6 +45,8 @@ class CrashContract(Context):
                 await pool.submit(tasks.segfault)
         assert caught.value.signal == "SIGSEGV"
         assert "segfault" in (caught.value.stack or "")
+        assert "offloop/child" not in caught.value.stack, "those frames tell the user nothing"
+        assert any("segfault" in note for note in caught.value.__notes__), "a traceback shows it"
 
     async def test_the_last_words_on_stderr_are_in_the_report(self) -> None:
         async with self.pool(1) as pool:
@@ -51,6 +55,54 @@ class CrashContract(Context):
         assert "last words" in caught.value.output
         assert not caught.value.out_of_memory
 
+    async def test_a_stack_of_deep_recursion_leaves_the_last_words_alone(self) -> None:
+        async with self.pool(1) as pool:
+            with pytest.raises(WorkerCrashed) as caught:
+                await pool.submit(tasks.segfault_deep_down, "last words\n")
+        assert caught.value.output == "last words\n"
+        assert caught.value.stack is not None
+        assert caught.value.stack.count("in segfault_deep_down") > 50
+
+    async def test_the_peak_memory_is_the_workers_own(self) -> None:
+        ballast = bytearray(b"x") * (300 << 20)  # in this process, which forks no worker
+        async with self.pool(1) as pool:
+            peaks = []
+            for size in (200 << 20, 0):
+                with pytest.raises(WorkerCrashed) as caught:
+                    await pool.submit(tasks.allocate_and_exit, size)
+                peaks.append(caught.value.peak_rss)
+        del ballast
+        large, small = peaks
+        assert 200 << 20 < large < 300 << 20
+        assert 0 < small < 150 << 20
+        assert "peak memory" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("risen", "verdict"), [(True, True), (False, False), (None, None)], ids=["rose", "did not", "unknown"]
+    )
+    async def test_the_kernels_counter_tells_whether_the_oom_killer_did_it(
+        self, risen: bool | None, verdict: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(oom, "ROOT", tmp_path)
+        counter = tmp_path / "proc" / "vmstat"
+        counter.parent.mkdir()
+        counter.write_text("oom_kill 4\n")
+        async with self.pool(1) as pool:
+            await pool.submit(tasks.echo, 1)
+            counter.write_text("oom_kill 5\n" if risen else "oom_kill 4\n")
+            if risen is None:
+                counter.unlink()
+            with pytest.raises(WorkerCrashed) as caught:
+                await pool.submit(tasks.signal_self, int(signal.SIGKILL))
+        assert caught.value.out_of_memory is verdict
+        assert ("OOM killer" in str(caught.value)) is bool(verdict)
+
+    async def test_the_oom_killer_is_not_blamed_for_an_exit(self) -> None:
+        async with self.pool(1) as pool:
+            with pytest.raises(WorkerCrashed) as caught:
+                await pool.submit(tasks.exit_process, 7)
+        assert caught.value.out_of_memory is False
+
     async def test_a_crash_report_survives_pickling(self) -> None:
         async with self.pool(1) as pool:
             with pytest.raises(WorkerCrashed) as caught:
@@ -58,6 +110,7 @@ class CrashContract(Context):
         copy = pickle.loads(pickle.dumps(caught.value))
         assert type(copy) is WorkerCrashed
         assert (copy.args, copy.pid, copy.exit_code) == (caught.value.args, caught.value.pid, 7)
+        assert copy.__dict__ == caught.value.__dict__
 
     async def test_a_task_behind_a_crash_runs_elsewhere(self, gate: Gate) -> None:
         async with self.pool(1) as pool:

@@ -35,6 +35,15 @@ class ExecutionContract(Context):
         async with self.worker() as worker:
             assert await worker.enqueue(task) == result  # type: ignore[arg-type]
 
+    async def test_nobody_else_sets_the_outcome(self) -> None:
+        async with self.worker() as worker:
+            execution = worker.submit(tasks.echo, 1)
+            with pytest.raises(RuntimeError, match="does not support set_result"):
+                execution.set_result(2)
+            with pytest.raises(RuntimeError, match="does not support set_exception"):
+                execution.set_exception(ValueError())
+            assert await execution == 1
+
     async def test_lambdas_closures_and_local_classes_run(self) -> None:
         offset = 10
 
@@ -78,6 +87,17 @@ class ExecutionContract(Context):
         assert about["worker_id"] == execution.worker_id
         assert again["task_id"] != about["task_id"]
         assert (about["attempt"], about["cancelled"], about["same environment"]) == (1, False, True)
+
+    async def test_a_sync_task_behind_an_async_one_is_not_taken_for_it(self) -> None:
+        async with self.worker() as worker:
+            for _ in range(2):  # the worker has got an event loop, and then has one from the beginning
+                executions = [
+                    worker.enqueue(task)
+                    for task in (tasks.AboutMe(), tasks.AsyncEcho(1), tasks.AboutMe(), tasks.AboutMe())
+                ]
+                about = await asyncio.gather(*executions)
+                del about[1], executions[1]
+                assert [each["task_id"] for each in about] == [execution.id for execution in executions]
 
     async def test_overlapping_async_tasks_each_know_their_own_id(self, gate: Gate) -> None:
         async with self.worker(concurrency=2) as worker:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from support import arrays
 
 from contract.base import Context
-from offloop.child.exchange import THRESHOLD
+from offloop.child.layout import THRESHOLD
 
 MANY = 4 * THRESHOLD
 DTYPES = ["u1", "i2", "<f4", ">f8", "c16", "M8[ns]", "O", "i4,f8"]
@@ -100,17 +100,6 @@ class LargeContract(Context):
                     assert same([value, value] if twice else value, got)
 
         run_loop(go())
-
-    @pytest.mark.parametrize("size", SIZES)
-    async def test_bytes_of_any_size_are_what_they_were(self, size: int) -> None:
-        async with self.worker() as worker:
-            for kind in (bytes, bytearray):
-                value = kind(arrays.numbers(size))
-                got = await worker.submit(arrays.echo, value)
-                assert type(got) is kind
-                assert got == value
-            got = await worker.submit(arrays.keywords, left=bytes(size), right=bytearray(size))
-            assert got == {"left": bytes(size), "right": bytearray(size)}
 
     @pytest.mark.parametrize("echo", ["echo", "aecho"])
     async def test_an_array_comes_back_equal_and_writable(self, echo: str) -> None:

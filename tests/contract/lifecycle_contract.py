@@ -128,6 +128,31 @@ class LifecycleContract(Context):
         assert await worker.shutdown() == 0
         assert await execution == "ran"
 
+    async def test_a_worker_that_is_killed_while_it_starts_has_not_crashed(self) -> None:
+        worker = self.worker()
+        execution = worker.submit(tasks.echo, 1)
+        await asyncio.sleep(0)
+        worker.kill()
+        with pytest.raises(WorkerKilled):
+            await execution
+        await worker.shutdown()
+        with pytest.raises(StatusError, match=SHUT_DOWN):
+            worker.submit(tasks.echo, 1)
+
+    async def test_what_an_idle_worker_was_sent_is_not_pending(self, gate: Gate) -> None:
+        async with self.pool(1) as pool:
+            await pool.submit(tasks.echo, 1)
+            execution = pool.submit(tasks.pass_gate, gate.path)
+            while not pool.statistics().sent:
+                await asyncio.sleep(0)
+            # It may have begun, and then nobody has heard of it.
+            ending = asyncio.ensure_future(pool.shutdown(cancel_pending=True))
+            await gate.arrived()
+            gate.open()
+            assert await ending == 0
+            assert execution.done()
+            assert not execution.cancelled()
+
     async def test_shutdown_with_cancel_pending_finishes_only_what_runs(self, gate: Gate, log: Log) -> None:
         worker = self.worker()
         (held,) = await occupy(worker, gate)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import types
 from pathlib import Path
@@ -46,7 +45,7 @@ class PicklingContract(Context):
         async with self.worker() as worker:
             before = await worker.submit(tasks.identity)
             with pytest.raises(SerializationError, match="FailsInParent"):
-                await worker.submit(tasks.FailsInParent, os.getpid())
+                await worker.submit(tasks.FailsInParent, tasks.home())
             assert await worker.submit(tasks.identity) == before
 
     @pytest.mark.parametrize(
@@ -95,7 +94,8 @@ class PicklingContract(Context):
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source = (
-            f"import os\nif os.getpid() != {os.getpid()}:\n    raise ImportError('no such library here')\n"
+            "from support.tasks import home\n"
+            f"if home() != {tasks.home()}:\n    raise ImportError('no such library here')\n"
         )
         (tmp_path / "stay_at_home.py").write_text(source + "def answer():\n    return 42\n")
         monkeypatch.syspath_prepend(tmp_path)
@@ -149,7 +149,7 @@ class PicklingContract(Context):
 
     async def test_the_worker_is_elsewhere(self) -> None:
         async with self.worker() as worker:
-            assert await worker.submit(os.getpid) != os.getpid()
+            assert await worker.submit(tasks.home) != tasks.home()
 
     async def test_a_task_changes_its_own_copy(self) -> None:
         given: list[int] = []

@@ -56,9 +56,12 @@ class PoolContract(Context):
         async with self.pool(2) as pool:
             await occupy(pool, gate)
             assert pool.is_idle()
-            await occupy(pool, gate)
+            held = pool.submit(tasks.pass_gate, gate.path)
+            assert not pool.is_idle()
+            await gate.arrived()
             assert not pool.is_idle()
             gate.open()
+            await held
         assert not pool.is_running()
 
     async def test_fifty_tasks_on_thirty_two_workers(self, gate: Gate) -> None:
@@ -117,6 +120,21 @@ class PoolContract(Context):
             await pool.recycle()
             assert await asyncio.gather(*results) == list(range(20))
             assert before.isdisjoint(await pool.broadcast(tasks.identity))
+
+    async def test_a_worker_that_retires_is_not_kept_alive_by_its_keys(self, gate: Gate) -> None:
+        async with self.pool(1) as pool:
+            steady = pool.options(key="steady")
+            held = [steady.submit(tasks.pass_gate, gate.path, number) for number in range(3)]
+            (before,) = await gate.arrived()
+            recycling = asyncio.create_task(pool.recycle())
+            # The worker works on until the one in its place is ready, and then retires.
+            await eventually(lambda: pool.statistics().worker_states["retiring"] == 1)
+            gate.let_through()
+            await recycling  # though the others wait
+            (after,) = await gate.arrived()
+            assert after != before
+            gate.open()
+            assert await asyncio.gather(*held) == [0, 1, 2]
 
     async def test_shutdown_of_a_pool_finishes_what_is_queued(self) -> None:
         pool = self.pool(2)
@@ -225,6 +243,17 @@ class DispatchContract(Context):
             await asyncio.gather(held, behind)
         assert log.lines() == ["a"]
 
+    async def test_keys_that_came_one_at_a_time_are_not_all_at_one_worker(self, gate: Gate) -> None:
+        async with self.pool(2) as pool:
+            homes = {key: await pool.options(key=key).submit(tasks.identity) for key in "ab"}
+            assert len(set(homes.values())) == 2
+            held = pool.options(key="a").submit(tasks.pass_gate, gate.path)
+            await gate.arrived()
+            async with fail_after(20):  # the gate stays closed
+                assert await pool.options(key="b").submit(tasks.identity) == homes["b"]
+            gate.open()
+            await held
+
     async def test_broadcast_runs_once_in_every_running_worker(self, gate: Gate) -> None:
         async with self.pool(4) as pool:
             held = await occupy(pool, gate, 3)
@@ -254,3 +283,11 @@ class DispatchContract(Context):
     async def test_broadcast_without_workers_is_empty(self) -> None:
         async with self.pool(2) as pool:
             assert await pool.broadcast(tasks.echo, 1) == []
+
+    async def test_no_broadcast_and_no_recycling_after_the_end(self) -> None:
+        async with self.pool(1) as pool:
+            await pool.submit(tasks.echo, 1)
+        with pytest.raises(StatusError, match="The worker has been shut down"):
+            await pool.broadcast(tasks.echo, 1)
+        with pytest.raises(StatusError, match="The worker has been shut down"):
+            await pool.recycle()

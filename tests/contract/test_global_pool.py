@@ -19,6 +19,7 @@ async def test_the_module_level_functions_use_one_global_pool() -> None:
     assert await offloop.submit(tasks.add, 1, right=2) == 3
     assert await offloop.enqueue(tasks.Echo("task")) == "task"
     assert await offloop.map(tasks.echo, range(10)) == list(range(10))
+    assert [item async for item in offloop.stream(tasks.count_to, 3)] == [0, 1, 2]
     async with offloop.get_worker() as lease:
         assert await lease.submit(os.getpid) != os.getpid()
     assert isinstance(offloop.pool(), offloop.WorkerPool)
@@ -31,6 +32,36 @@ async def test_to_process_runs_a_function_elsewhere() -> None:
     assert await offloop.to_process(tasks.keywords, fn=1, timeout=2) == {"fn": 1, "timeout": 2}
     with pytest.raises(ValueError, match="broken"):
         await offloop.to_process(tasks.fail, ValueError("broken"))
+
+
+async def test_to_process_runs_in_a_process_where_the_global_pool_is_one_of_threads() -> None:
+    offloop.factory("thread")
+    assert await offloop.submit(os.getpid) == os.getpid()
+    first, second = await offloop.to_process(os.getpid), await offloop.to_process(os.getpid)
+    assert os.getpid() not in {first, second}
+    assert await offloop.submit(os.getpid) == os.getpid()
+
+
+async def test_to_process_runs_on_a_global_pool_of_processes() -> None:
+    async with offloop.WorkerPool(1) as mine:
+        offloop.pool(mine)
+        assert await offloop.to_process(os.getpid) == await mine.submit(os.getpid)
+
+
+async def test_only_a_pool_of_this_loop_can_be_made_the_global_one() -> None:
+    with pytest.raises(TypeError, match="must be a WorkerPool, not int"):
+        offloop.pool(3)  # type: ignore[arg-type]
+    foreign = offloop.WorkerPool(1)
+    await asyncio.to_thread(asyncio.run, use(foreign))
+    with pytest.raises(RuntimeError, match="another event loop"):
+        offloop.pool(foreign)
+    assert offloop.pool() is not foreign
+    assert await offloop.submit(tasks.echo, 1) == 1
+
+
+async def use(pool: offloop.WorkerPool) -> None:
+    async with pool:
+        await pool.submit(tasks.echo, 1)
 
 
 async def test_to_process_can_be_cancelled(gate: Gate) -> None:

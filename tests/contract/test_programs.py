@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import psutil
@@ -65,6 +66,87 @@ def test_code_of_main_runs_without_a_guard(factory: str, how: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("factory", ["process", "thread"])
+def test_what_a_task_logs_and_warns_of_is_shown_once_without_any_setup(factory: str, tmp_path: Path) -> None:
+    program = f"""
+        import asyncio, logging, warnings, offloop
+
+        def speak():
+            logging.getLogger("some").warning("logged")
+            warnings.warn("warned of", DeprecationWarning)
+
+        async def main():
+            for _ in range(2):
+                async with offloop.WorkerPool(1, factory={factory!r}) as pool:
+                    await pool.submit(speak)
+
+        asyncio.run(main())
+    """
+    done = run_script(program, tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "logged",
+        f"{tmp_path}/script.py:6: DeprecationWarning: warned of",
+        '  warnings.warn("warned of", DeprecationWarning)',
+        "logged",
+    ]
+
+
+def test_warnings_that_an_option_makes_errors_are_raised_in_the_task(tmp_path: Path) -> None:
+    program = """
+        import asyncio, warnings, offloop
+
+        def warn(category):
+            warnings.warn("fatal", category)
+            return "went on"
+
+        async def main():
+            warnings.simplefilter("error", UserWarning)
+            async with offloop.WorkerPool(1) as pool:
+                asyncio.get_running_loop().set_exception_handler(
+                    lambda loop, context: print("told", repr(context["exception"]))
+                )
+                try:
+                    await pool.submit(warn, FutureWarning)
+                except FutureWarning as error:
+                    print("raised", repr(error))
+                print(await pool.submit(warn, UserWarning))
+
+        asyncio.run(main())
+    """
+    done = run_script(program, tmp_path, options=["-W", "error::FutureWarning"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "raised FutureWarning('fatal')",
+        "told UserWarning('fatal')",
+        "went on",
+    ]
+
+
+def test_records_of_a_workers_own_workers_come_all_the_way(tmp_path: Path) -> None:
+    program = """
+        import asyncio, logging, offloop
+
+        def speak():
+            logging.getLogger("inner").info("from below")
+
+        async def outer():
+            logging.getLogger("outer").info("from the middle")
+            async with offloop.WorkerPool(1) as pool:
+                await pool.submit(speak)
+
+        async def main():
+            logging.basicConfig(format="%(name)s %(worker_id)s %(message)s", level=logging.INFO)
+            async with offloop.WorkerPool(1) as pool:
+                await pool.submit(outer)
+
+        asyncio.run(main())
+    """
+    done = run_script(program, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.splitlines() == ["outer 1 from the middle", "inner 1 from below"]
+
+
+@pytest.mark.parametrize("factory", ["process", "thread"])
 def test_what_a_task_prints_goes_where_the_parents_output_goes(factory: str, tmp_path: Path) -> None:
     program = f"""
         import asyncio, sys, offloop
@@ -102,19 +184,53 @@ def test_a_program_that_forgets_its_pool_leaves_no_process(tmp_path: Path) -> No
     assert wait_exit(int(done.stdout), 20)
 
 
+@pytest.mark.parametrize("factory", ["process", "thread"])
+def test_a_context_variable_of_main_is_set_in_its_tasks(factory: str, tmp_path: Path) -> None:
+    program = f"""
+        import asyncio, contextvars, offloop
+
+        class User:
+            def __init__(self, name):
+                self.name = name
+
+        user = contextvars.ContextVar("user", default=User("nobody"))
+
+        def who():
+            assert type(user.get()) is User
+            return user.get().name
+
+        async def main():
+            async with offloop.WorkerPool(1, factory={factory!r}) as pool:
+                print(await pool.submit(who))
+                user.set(User("anna"))
+                print(await pool.submit(who), await pool.map(lambda _: who(), range(2)))
+                found = await pool.submit(lambda: user)
+                print(found is user)
+
+        asyncio.run(main())
+    """
+    done = run_script(program, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["nobody", "anna ['anna', 'anna']", "True"]
+
+
 #: What the workers of a parent that is about to be killed are doing.
 BUSY = {
     "idle": "",
     "asleep": "pool.submit(speak_and, time.sleep, 600)",
     "busy in Python": "pool.submit(speak_and, spin)",
     "busy in C": "pool.submit(speak_and, sum, range(10**12))",
+    "stopped": "pool.submit(speak_and, os.kill, 0, signal.SIGSTOP)",
 }
+LINUX = sys.platform == "linux"
 
 
+@pytest.mark.parametrize("method", ["template", "exec"])
 @pytest.mark.parametrize("busy", BUSY)
-def test_workers_do_not_outlive_a_killed_parent(busy: str, tmp_path: Path) -> None:
+@pytest.mark.skipif(not LINUX, reason="elsewhere a worker can't be told of it when it is busy in C")
+def test_workers_do_not_outlive_a_killed_parent(busy: str, method: str, tmp_path: Path) -> None:
     program = f"""
-        import asyncio, os, time, offloop
+        import asyncio, os, signal, time, offloop
 
         def spin():
             while True:
@@ -122,10 +238,11 @@ def test_workers_do_not_outlive_a_killed_parent(busy: str, tmp_path: Path) -> No
 
         def speak_and(fn, *args):
             print(os.getpid(), flush=True)
-            fn(*args)
+            fn(*(arg or os.getpid() for arg in args))
 
         async def main():
-            pool = offloop.WorkerPool(1, factory="process")
+            factory = offloop.ProcessWorkerFactory(start_method={method!r})
+            pool = offloop.WorkerPool(1, factory=factory)
             await pool.submit(speak_and, int)
             waiting = {BUSY[busy] or "None"}
             await asyncio.sleep(600)
@@ -140,3 +257,24 @@ def test_workers_do_not_outlive_a_killed_parent(busy: str, tmp_path: Path) -> No
         family = {worker, *(process.pid for process in psutil.Process(parent.pid).children(recursive=True))}
         os.kill(parent.pid, signal.SIGKILL)
         assert all(wait_exit(pid, 20) for pid in family)
+
+
+@pytest.mark.parametrize("method", ["template", "exec"])
+@pytest.mark.skipif(not LINUX, reason="elsewhere nothing ends it until it has imported the module")
+def test_what_hangs_as_it_starts_does_not_outlive_a_killed_parent(method: str, tmp_path: Path) -> None:
+    (tmp_path / "hangs.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(600)")
+    program = f"""
+        import asyncio, sys, offloop
+
+        async def main():
+            sys.path.insert(0, {str(tmp_path)!r})
+            factory = offloop.ProcessWorkerFactory(start_method={method!r}, preload=["hangs"])
+            await offloop.WorkerPool(1, factory=factory).submit(int)
+
+        asyncio.run(main())
+    """
+    with running_script(program, tmp_path) as parent:
+        assert parent.stdout is not None
+        hanging = int(parent.stdout.readline())
+        os.kill(parent.pid, signal.SIGKILL)
+        assert wait_exit(hanging, 20)

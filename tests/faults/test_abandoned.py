@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
+from support.bounds import wait_exit
+
+from offloop import WorkerPool
+from offloop.testing import InlineWorkerFactory
 
 PROGRAM = """
 import asyncio, os, sys, time
@@ -35,19 +42,121 @@ except ValueError:
 """
 
 
-@pytest.mark.parametrize("end", ["return", "busy", "exit", "raise", "kept", "dropped"])
-def test_an_abandoned_pool_ends_with_its_loop_and_a_warning(end: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "always", "-c", PROGRAM, end],
+def run_with_warnings(program: str, argument: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with this argument to its end, which is to be a good one."""
+    return subprocess.run(
+        [sys.executable, "-W", "always", "-c", program, argument],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
+
+
+@pytest.mark.parametrize("end", ["return", "busy", "exit", "raise", "kept", "dropped"])
+def test_an_abandoned_pool_ends_with_its_loop_and_a_warning(end: str) -> None:
+    done = run_with_warnings(PROGRAM, end)
     assert done.stderr.count("ResourceWarning: <WorkerPool") == 1, done.stderr
     assert "unclosed" not in done.stderr
     assert "still running" not in done.stderr
     assert "Traceback" not in done.stderr
     for pid in done.stdout.split():
         assert not os.path.exists(f"/proc/{pid}")
+
+
+CLOSED = """
+import asyncio, gc, sys
+from offloop import WorkerPool
+from offloop.testing import InlineWorkerFactory
+
+async def use(kind):
+    pool = WorkerPool(1, factory=InlineWorkerFactory() if kind == "inline" else kind)
+    await pool.submit(asyncio.sleep, 0)
+    return pool
+
+loop = asyncio.new_event_loop()
+pool = loop.run_until_complete(use(sys.argv[1]))
+loop.close()
+del pool
+gc.collect()
+"""
+
+
+@pytest.mark.parametrize("kind", ["process", "thread", "inline"])
+def test_a_pool_whose_loop_was_closed_without_notice_can_be_dropped(kind: str) -> None:
+    done = run_with_warnings(CLOSED, kind)
+    assert done.stderr.count("ResourceWarning: <WorkerPool") == 1, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["process", "thread", "inline"])
+def test_a_pool_dropped_while_its_loop_pauses_harms_no_other(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    async def use(pool: WorkerPool) -> int:
+        await pool.submit(asyncio.sleep, 0)
+        return await pool.submit(os.getpid)
+
+    def new_pool() -> WorkerPool:
+        return WorkerPool(1, factory=InlineWorkerFactory() if kind == "inline" else kind)
+
+    make_loop = None
+    if request.config.getoption("--uvloop"):
+        import uvloop
+
+        make_loop = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        # Processes share a template.
+        dropped, kept = new_pool(), new_pool()
+        pid, other = runner.run(use(dropped)), runner.run(use(kept))
+        with pytest.warns(ResourceWarning, match="never shut down"):  # noqa: PT031
+            del dropped
+            gc.collect()
+        assert kind != "process" or wait_exit(pid, 20)
+        assert runner.run(use(kept)) == other
+        for _ in range(2):  # what was closed there is opened anew here
+            newer = new_pool()
+            runner.run(use(newer))
+            assert runner.run(newer.shutdown()) == 0
+        assert runner.run(use(kept)) == other
+        assert runner.run(kept.shutdown()) == 0
+
+
+async def pid_of_a_forgotten_worker(kept: list[WorkerPool]) -> int:
+    pool = WorkerPool(1)
+    kept.append(pool)
+    return await pool.submit(os.getpid)
+
+
+@pytest.mark.parametrize("end", ["the loop's end", "garbage collection"])
+def test_a_forgotten_pool_ends_also_where_warnings_are_errors(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[WorkerPool] = []
+    raised: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda it: raised.append(it.exc_value))
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_exception_handler(lambda _, context: raised.append(context["exception"]))
+        pid = runner.run(pid_of_a_forgotten_worker(kept))
+        if end == "garbage collection":
+            kept.clear()
+            gc.collect()
+    assert wait_exit(pid, 20)
+    for thread in set(threading.enumerate()) - {threading.current_thread()}:
+        thread.join(20)  # one reaps the template, as no loop runs that would
+    assert [type(error) for error in raised] == [ResourceWarning]
+
+
+async def test_a_pool_whose_end_is_cancelled_with_all_tasks_of_its_loop_ends_all_the_same() -> None:
+    pool = WorkerPool(1)
+    await pool.submit(os.getpid)
+    end = asyncio.ensure_future(pool.shutdown())
+    while (ending := pool._dispatcher._ending) is None:
+        await asyncio.sleep(0)
+    ending.cancel()  # before its first step, and while it waits for the template
+    await asyncio.sleep(0.001)
+    assert not pool._dispatcher.ended_for_good
+    pool._dispatcher._ending.cancel()
+    assert await end == 0
+    assert pool._dispatcher.ended_for_good

@@ -81,5 +81,5 @@ async def test_a_fork_of_the_parent_can_not_use_its_pool() -> None:
         said = await asyncio.to_thread(os.read, read, 1000)
         os.close(read)
         os.waitpid(child, 0)
-        assert b"offloop.Executor" in said
+        assert b"belongs to the process that was forked" in said
         assert await pool.submit(abs, -2) == 2

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import signal
+import sys
 from typing import Any
 
+import psutil
 import pytest
-from support.bounds import wait_exit
+from support import tasks
+from support.bounds import eventually, wait_exit
+from support.gates import Gate
 
-from offloop import ProcessWorkerFactory, WorkerCrashed, WorkerPool, WorkerStartError
-from offloop.contexts import template
+from offloop import ProcessWorkerFactory, WorkerCrashed, WorkerKilled, WorkerPool, WorkerStartError
+from offloop.contexts import starters, template
+from offloop.dispatcher import KILLED_START, MAX_START_FAILURES
+
+
+def children_of(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children()
 
 
 def parent_of_worker() -> int:
@@ -57,6 +67,35 @@ async def test_a_template_that_is_killed_is_replaced() -> None:
         assert second not in (first, os.getpid())
 
 
+def import_and_count(name: str) -> tuple[int, bool]:
+    """Import a module; returns the process id, and whether the module was there before."""
+    known = name in sys.modules
+    importlib.import_module(name)
+    return os.getpid(), known
+
+
+async def test_what_a_worker_imported_is_loaded_already_in_the_ones_after_it() -> None:
+    async with WorkerPool(1) as pool:
+        first, known = await pool.submit(import_and_count, "colorsys")
+        assert not known
+        await pool.recycle()
+        second, known = await pool.submit(import_and_count, "colorsys")
+        assert second != first
+        assert known
+
+
+async def test_a_module_that_fails_to_load_before_the_fork_costs_nobody_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with WorkerPool(1) as pool:
+        assert await pool.submit(abs, -1) == 1
+        (process,) = template.TemplateProcess._shared[asyncio.get_running_loop()].values()
+        monkeypatch.setattr(template, "is_allowed", lambda name: True)
+        process.preload(["offloop.no_such_module", "colorsys"])
+        await pool.recycle()
+        assert (await pool.submit(import_and_count, "colorsys"))[1]
+
+
 def kill_template_and_wait() -> None:
     os.kill(os.getppid(), signal.SIGKILL)
     signal.pause()
@@ -85,3 +124,122 @@ def is_loaded(name: str) -> bool:
     import sys
 
     return name in sys.modules
+
+
+class Killed:
+    """Has the first workers, or all, killed before they have run a line."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.launched = 0
+        self.last = 1 << 30
+        self._launch = template.launch
+        for module in (template, starters):
+            monkeypatch.setattr(module, "launch", self._launch_killed)
+
+    def _launch_killed(self, python: Any, code: str, fds: tuple[int, ...]) -> Any:
+        self.launched += 1
+        if self.launched <= self.last:
+            number = (signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM)[self.launched % 3]
+            code = f"import os; os.kill(os.getpid(), {number:d})"
+        return self._launch(python, code, fds)
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> Killed:
+    return Killed(monkeypatch)
+
+
+async def test_workers_that_others_kill_while_they_start_cost_no_task(killed: Killed) -> None:
+    killed.last = 7
+    async with WorkerPool(1, factory=ProcessWorkerFactory(start_method="exec")) as pool:
+        assert await pool.map(abs, [-1, -2, -3]) == [1, 2, 3]
+        assert killed.launched == 8
+        assert pool.statistics().failed_starts == 7
+
+
+async def test_where_every_worker_is_killed_while_it_starts_tasks_fail_in_the_end(killed: Killed) -> None:
+    async with WorkerPool(1, factory=ProcessWorkerFactory(start_method="exec")) as pool:
+        with pytest.raises(WorkerStartError, match="ended while it was starting, with exit code -"):
+            await pool.submit(abs, -1)
+        assert killed.launched == MAX_START_FAILURES / KILLED_START
+
+
+async def test_a_bootstrap_that_may_be_the_death_of_its_worker_is_tried_three_times(killed: Killed) -> None:
+    factory = ProcessWorkerFactory(start_method="exec", bootstrap=repr)
+    async with WorkerPool(1, factory=factory) as pool:
+        with pytest.raises(WorkerStartError):
+            await pool.submit(abs, -1)
+        assert killed.launched == MAX_START_FAILURES
+
+
+async def test_a_template_that_was_stopped_goes_on_when_a_worker_is_wanted(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template, "PATIENCE", 0.01)
+    async with WorkerPool(2) as pool:
+        os.kill(await pool.submit(parent_of_worker), signal.SIGSTOP)
+        held = [pool.submit(tasks.pass_gate, gate.path) for _ in range(2)]
+        await gate.arrived()
+        await gate.arrived()
+        gate.open()
+        await asyncio.gather(*held)
+
+
+async def test_a_template_that_was_stopped_ends_with_its_pool() -> None:
+    pool = WorkerPool(1)
+    stopped = await pool.submit(parent_of_worker)
+    os.kill(stopped, signal.SIGSTOP)
+    assert await pool.shutdown() == 0
+    assert wait_exit(stopped, 0)
+
+
+@pytest.fixture
+def hanging_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every template hangs as it starts, as a module of ``preload`` may."""
+    launch = template.launch
+    hang = "import time; time.sleep(1000)"
+    monkeypatch.setattr(template, "launch", lambda python, code, fds: launch(python, hang, fds))
+    monkeypatch.setattr(template, "END_GRACE", 0.01)
+
+
+@pytest.mark.usefixtures("hanging_template")
+async def test_a_template_that_hangs_ends_with_a_pool_that_is_killed() -> None:
+    pool = WorkerPool(2)
+    waiting = [pool.submit(abs, -1) for _ in range(3)]
+    await asyncio.sleep(0)
+    pool.kill()
+    for execution in waiting:
+        with pytest.raises(WorkerKilled):
+            await execution
+    assert await pool.shutdown() == -signal.SIGKILL
+
+
+@pytest.mark.usefixtures("hanging_template")
+async def test_a_template_that_hangs_ends_with_a_pool_that_is_left_in_haste() -> None:
+    async def leave() -> None:
+        async with WorkerPool(2, cancel_grace=0.01) as pool:
+            pool.submit(abs, -1)
+            await asyncio.sleep(0)
+            raise RuntimeError("left")
+
+    with pytest.raises(RuntimeError, match="left"):
+        await leave()
+
+
+async def test_a_worker_that_is_forked_after_its_pool_was_killed_ends() -> None:
+    async with WorkerPool(1) as other:  # which keeps the template
+        shared = await other.submit(parent_of_worker)
+        os.kill(shared, signal.SIGSTOP)
+        pool = WorkerPool(1)
+        pool.submit(abs, -1).cancel()
+        execution = pool.submit(abs, -1)
+        await asyncio.sleep(0)
+        pool.kill()
+        with pytest.raises(WorkerKilled):
+            await execution
+        assert await pool.shutdown() == -signal.SIGKILL
+        os.kill(shared, signal.SIGCONT)
+        async with WorkerPool(1) as another:
+            assert await another.submit(parent_of_worker) == shared, "it has forked the one before, too"
+        await eventually(lambda: len(children_of(shared)) == 1)
+        assert await other.submit(abs, -1) == 1

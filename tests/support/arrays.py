@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from offloop import Environment, Task
-from offloop.child import exchange
+from offloop.child.layout import Copy
 from offloop.shm import segments
 from support.signals import pass_gate, tell
 
@@ -229,14 +229,14 @@ class StopHalfway:
         self.path = path
 
     def __call__(self, environment: Environment) -> None:
-        def advance(copy: exchange.Copy, size: int) -> bool:
+        def advance(copy: Copy, size: int) -> bool:
             half = size // 2
             copy.target[:half] = copy.source[:half]
             tell(self.path, os.getpid())
             while True:
                 signal.pause()
 
-        exchange.Copy.advance = advance  # type: ignore[method-assign]
+        Copy.advance = advance  # type: ignore[method-assign]
 
 
 class SetIdle:

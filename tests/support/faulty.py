@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from offloop import TaskCancelled, current_task
+from offloop import Task, TaskCancelled, current_task
 from support.signals import apass_gate, append_line, identity, pass_gate, tell
 
 
@@ -126,6 +126,20 @@ def segfault() -> None:
     faulthandler._sigsegv()  # type: ignore[attr-defined]
 
 
+def segfault_deep_down(text: str, depth: int = 300) -> None:
+    """Say something on stderr, then crash with a long stack."""
+    if depth:
+        segfault_deep_down(text, depth - 1)
+    sys.stderr.write(text)
+    segfault()
+
+
+def allocate_and_exit(size: int) -> NoReturn:
+    """Fill that many bytes of memory, then end the process without any goodbye."""
+    data = bytearray(b"x") * size
+    os._exit(1 + bool(data))
+
+
 def gate_then_exit(path: str, code: int) -> NoReturn:
     """Wait at a gate, then end the process without any goodbye."""
     pass_gate(path)
@@ -139,6 +153,26 @@ def crash_at_first(log: str) -> int:
     if attempt == 1:
         os._exit(1)
     return attempt
+
+
+async def acrash_at_first(log: str) -> int:
+    """`crash_at_first`, out of a coroutine."""
+    import asyncio
+
+    await asyncio.sleep(0.01)
+    return crash_at_first(log)
+
+
+def log_attempt_and_crash(log: str) -> NoReturn:
+    """Leave the attempt's number, then end the process."""
+    append_line(log, current_task().attempt)
+    os._exit(1)
+
+
+def log_and_fail(log: str, text: str) -> NoReturn:
+    """Leave a line, then raise."""
+    append_line(log, "ran")
+    raise ValueError(text)
 
 
 def log_and_crash(log: str) -> NoReturn:
@@ -193,6 +227,28 @@ def gate_despite_cancellation(path: str) -> None:
         pass_gate(path, arrives=False)
 
 
+async def agate_or_else(path: str, value: Any) -> Any:
+    """Wait at a gate; if cancelled meanwhile, return the value all the same."""
+    import asyncio
+
+    try:
+        await apass_gate(path)
+    except asyncio.CancelledError:
+        return value
+
+
+async def agate_then_ask(path: str) -> NoReturn:
+    """Wait at a gate; if cancelled meanwhile, go on, and find it out by asking."""
+    import asyncio
+
+    try:
+        await apass_gate(path)
+    except asyncio.CancelledError:
+        assert current_task().cancelled
+    current_task().raise_if_cancelled()
+    raise AssertionError("nobody said that it was cancelled")
+
+
 def ignore_cancellation(path: str) -> None:
     """Stay at a gate, whatever is raised here."""
     try:
@@ -212,6 +268,17 @@ class Stubborn:
         raise TypeError("not to be moved")
 
 
+class GatedResult:
+    """An object that waits at a gate while it is pickled, and becomes a text."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        pass_gate(self.path)
+        return (str, ("pickled",))
+
+
 class FailsOnLoad:
     """Pickles well, and does something bad wherever it is loaded."""
 
@@ -223,17 +290,39 @@ class FailsOnLoad:
         return (self.function, self.args)
 
 
-class FailsInParent:
-    """Pickles well, and can't be loaded in one process."""
+class HostileName(Task[Any]):
+    """Its ``repr`` raises."""
 
-    def __init__(self, parent: int) -> None:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no name")
+
+    async def run(self, environment: Any) -> Any:
+        return await apass_gate(self.path)
+
+
+def home() -> tuple[int, int]:
+    """The process and the interpreter in it where this runs."""
+    try:
+        import _interpreters
+    except ImportError:
+        return os.getpid(), 0
+    return os.getpid(), _interpreters.get_current()[0]
+
+
+class FailsInParent:
+    """Pickles well, and can't be loaded in one place."""
+
+    def __init__(self, parent: tuple[int, int]) -> None:
         self.parent = parent
 
     def __reduce__(self) -> Any:
         return (_load_unless, (self.parent,))
 
 
-def _load_unless(parent: int) -> FailsInParent:
-    if os.getpid() == parent:
+def _load_unless(parent: tuple[int, int]) -> FailsInParent:
+    if home() == parent:
         raise ValueError("not to be loaded here")
     return FailsInParent(parent)

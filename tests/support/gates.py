@@ -51,6 +51,10 @@ class Mailbox:
         lines, self._lines = list(self._lines), deque()
         return lines
 
+    def fileno(self) -> int:
+        """The descriptor that can be read when there is a new line."""
+        return self._fd
+
     def close(self) -> None:
         """Close the test's end; later messages are refused."""
         os.close(self._fd)
@@ -76,6 +80,10 @@ class Gate:
     async def arrived(self, count: int = 1) -> list[int]:
         """Wait for that many further arrivals; returns the `identity` of each."""
         return [int(await self._arrivals.next()) for _ in range(count)]
+
+    def wait_arrived(self, count: int = 1) -> list[int]:
+        """`arrived`, for tests that have no event loop."""
+        return asyncio.run(asyncio.wait_for(self.arrived(count), 30))
 
     def arrivals_so_far(self) -> list[int]:
         """The arrivals which `arrived` has not handed out and which are here already."""

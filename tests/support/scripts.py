@@ -10,15 +10,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 #: Seconds that a script may take.
 SCRIPT_BOUND = 45
 
 
-def run_script(code: str, directory: Path, how: str = "file") -> subprocess.CompletedProcess[str]:
+def run_script(
+    code: str, directory: Path, how: str = "file", options: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, given as a file, with ``-c`` or on standard input.
+
+    The options are the interpreter's.
 
     Raises:
         subprocess.TimeoutExpired: it took longer than `SCRIPT_BOUND`; it is killed.
@@ -26,7 +30,7 @@ def run_script(code: str, directory: Path, how: str = "file") -> subprocess.Comp
     code = textwrap.dedent(code)
     arguments = {"file": [str(_write(code, directory))], "-c": ["-c", code], "stdin": ["-"]}[how]
     return subprocess.run(
-        [sys.executable, *arguments],
+        [sys.executable, *options, *arguments],
         input=code if how == "stdin" else "",
         text=True,
         capture_output=True,
@@ -37,10 +41,22 @@ def run_script(code: str, directory: Path, how: str = "file") -> subprocess.Comp
 
 
 @contextmanager
-def running_script(code: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run a program beside the test, which reads its stdout; it is killed at the end."""
+def running_script(
+    code: str, directory: Path, stderr: int | None = None, *, session: bool = False
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a program beside the test, which reads its stdout (and stderr); it is killed at the end.
+
+    With ``session`` it has a session and a process group of its own, as in a terminal of its own.
+    """
     arguments = [sys.executable, str(_write(textwrap.dedent(code), directory))]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=script_environment()) as process:
+    with subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        env=script_environment(),
+        start_new_session=session,
+    ) as process:
         try:
             yield process
         finally:
@@ -48,8 +64,13 @@ def running_script(code: str, directory: Path) -> Iterator[subprocess.Popen[str]
 
 
 def script_environment() -> dict[str, str]:
-    """The variables under which a script finds everything that the test finds."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    """The variables under which a script finds everything that the test finds.
+
+    Unbuffered, which some machines set for all, lines of two processes could run into each other.
+    From Python 3.13 on tracebacks on a terminal are coloured.
+    """
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "", "PYTHON_COLORS": "0"}
 
 
 def _write(code: str, directory: Path) -> Path:

@@ -29,6 +29,33 @@ class Tell:
         tell(self.path, value)
 
 
+class ATell(Tell):
+    """`Tell`, as a coroutine function."""
+
+    async def __call__(self, value: object) -> None:  # type: ignore[override]
+        import asyncio
+
+        await asyncio.sleep(0)
+        tell(self.path, value)
+
+
+class PassGate:
+    """A callback that waits at a `Gate`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __call__(self, value: object) -> Any:
+        return pass_gate(self.path)
+
+
+class APassGate(PassGate):
+    """`PassGate`, as a coroutine function."""
+
+    async def __call__(self, value: object) -> Any:
+        return await apass_gate(self.path)
+
+
 def append_line(path: str, text: object) -> None:
     """Leave a trace that survives the worker."""
     with open(path, "a") as file:

@@ -15,11 +15,17 @@ from offloop import Environment, LocalEnvironment, Task, current_task
 from support.faulty import (
     FailsInParent as FailsInParent,
     FailsOnLoad as FailsOnLoad,
+    GatedResult as GatedResult,
+    HostileName as HostileName,
     Stubborn as Stubborn,
     TwoArgumentError as TwoArgumentError,
     UnpicklableError as UnpicklableError,
+    acrash_at_first as acrash_at_first,
     afail_by_name as afail_by_name,
     agate_and_tell as agate_and_tell,
+    agate_or_else as agate_or_else,
+    agate_then_ask as agate_then_ask,
+    allocate_and_exit as allocate_and_exit,
     count_then_fail as count_then_fail,
     crash_at_first as crash_at_first,
     exit_process as exit_process,
@@ -35,14 +41,21 @@ from support.faulty import (
     gate_and_tell as gate_and_tell,
     gate_despite_cancellation as gate_despite_cancellation,
     gate_then_exit as gate_then_exit,
+    home as home,
     ignore_cancellation as ignore_cancellation,
     log_and_crash as log_and_crash,
+    log_and_fail as log_and_fail,
+    log_attempt_and_crash as log_attempt_and_crash,
     segfault as segfault,
+    segfault_deep_down as segfault_deep_down,
     signal_self as signal_self,
     speak_and_exit as speak_and_exit,
     spin as spin,
 )
 from support.signals import (
+    APassGate as APassGate,
+    ATell as ATell,
+    PassGate as PassGate,
     Tell as Tell,
     apass_gate as apass_gate,
     append_line as append_line,
@@ -60,6 +73,12 @@ def echo(value: Any) -> Any:
 def add(left: Any, right: Any) -> Any:
     """Add two arguments."""
     return left + right
+
+
+def overwrite(data: bytearray, value: int) -> bytearray:
+    """Change the argument in place, and give it back."""
+    data[:] = bytes([value]) * len(data)
+    return data
 
 
 def keywords(**values: Any) -> dict[str, Any]:
@@ -91,6 +110,21 @@ async def acount_to(limit: int) -> AsyncIterator[int]:
         yield await aecho(number)
 
 
+def count_slowly(limit: int) -> int:
+    """Count in Python code."""
+    number = 0
+    while number < limit:
+        number += 1
+    return number
+
+
+async def await_for_ever() -> None:
+    """Wait for nothing."""
+    import asyncio
+
+    await asyncio.get_running_loop().create_future()
+
+
 async def log_start_and_end(path: str, name: str) -> None:
     """Log two lines with a few event loop turns between them."""
     append_line(path, f"start {name}")
@@ -113,6 +147,33 @@ def nested_list(depth: int) -> list[Any]:
     for _ in range(depth):
         value = [value]
     return value
+
+
+_leaked: list[bytearray] = []
+
+
+def leak(size: int) -> int:
+    """Keep that many bytes of memory for ever.  Returns the process id."""
+    _leaked.append(bytearray(b"x") * size)
+    return os.getpid()
+
+
+async def aleak(size: int) -> int:
+    """`leak`, out of a coroutine."""
+    return leak(await aecho(size))
+
+
+def look_through(data: Any) -> int:
+    """Look at every byte.  Returns the process id."""
+    memoryview(data).tobytes()
+    return os.getpid()
+
+
+def make_cyclic_garbage(size: int) -> int:
+    """Leave that many bytes of memory to the garbage collector.  Returns the process id."""
+    cycle: list[Any] = [bytearray(b"x") * size]
+    cycle.append(cycle)
+    return os.getpid()
 
 
 def new_lock() -> Any:
@@ -187,6 +248,13 @@ class Recall(Task[Any]):
         return environment.get(self.key)
 
 
+class Clear(Task[None]):
+    """Clears the environment."""
+
+    def run(self, environment: Environment) -> None:
+        environment.clear()
+
+
 class Count(Task[int]):
     """Counts, in the environment, how many of its kind have run there."""
 
@@ -248,6 +316,13 @@ async def async_bootstrap(environment: Environment) -> None:
     environment["booted"] = await aecho("async")
 
 
+def be_impatient(environment: Environment) -> None:
+    """A bootstrap after which the worker waits but briefly for async callbacks."""
+    from offloop.child import overlap
+
+    overlap.ON_DELETE_GRACE = 0.1
+
+
 def broken_bootstrap(environment: Environment) -> NoReturn:
     """A bootstrap that raises."""
     raise RuntimeError("the bootstrap is broken")
@@ -266,6 +341,20 @@ class LoggingBootstrap:
 
     def __call__(self, environment: Environment) -> None:
         append_line(self.log, "booted")
+
+
+class GatedBootstrap(LoggingBootstrap):
+    """A bootstrap that leaves a line a start, and waits at a gate at all but the first."""
+
+    def __init__(self, log: str, gate: str) -> None:
+        super().__init__(log)
+        self.gate = gate
+
+    def __call__(self, environment: Environment) -> None:
+        first = not os.path.exists(self.log)
+        super().__call__(environment)
+        if not first:
+            pass_gate(self.gate)
 
 
 class FlaggedBootstrap(LoggingBootstrap):

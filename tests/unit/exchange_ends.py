@@ -10,13 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offloop.child.exchange import (
-    THRESHOLD,
-    Copy,
-    Exchange,
-    Part,
-    WithDescriptor,
-)
+from offloop.child.exchange import Exchange
+from offloop.child.layout import THRESHOLD, Copy, LargeBuffers, Part, WithDescriptor
 from offloop.wire.frames import (
     BUFFERS,
     HEADER,
@@ -102,15 +97,8 @@ def ends() -> Iterator[tuple[End, End]]:
 
 
 def pickled(obj: Any) -> tuple[bytes, list[memoryview]]:
-    buffers: list[memoryview] = []
-
-    def take(buffer: pickle.PickleBuffer) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes >= THRESHOLD:
-            buffers.append(raw)
-        return raw.nbytes < THRESHOLD
-
-    return pickle.dumps(obj, 5, buffer_callback=take), buffers
+    buffers = LargeBuffers()
+    return pickle.dumps(obj, 5, buffer_callback=buffers.take), buffers
 
 
 def array(size: int = THRESHOLD, start: int = 0) -> Any:

@@ -13,6 +13,8 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from shortcuts import lone_plan
+
 from offloop.child.turns import Turns
 from offloop.scheduling.estimate import Kind
 from offloop.scheduling.prefetch import LONG, MAX_HAND, STALLED, TARGET
@@ -153,6 +155,10 @@ class World:
         self.scheduler.retire(worker)
         self.is_turn_due = True
 
+    def replace(self, worker: WorkerState[Item]) -> None:
+        self.scheduler.replace(worker)
+        self.is_turn_due = True
+
     def kill_worker(self, worker: WorkerState[Item], *, all: bool = False) -> None:
         fake = self.workers.get(worker.number)
         if fake is None:
@@ -166,7 +172,7 @@ class World:
             for item in [item for item in worker.hand.values() if all or item.pin]:
                 del worker.hand[item.id]
                 self.end(item, "killed")
-            for item in [item for item in worker.pinned if all or item.pin]:
+            for item in [*worker.pinned, *(worker.keyed if all else ())]:
                 self.scheduler.discard(item)
                 self.end(item, "killed")
         self.is_turn_due = True
@@ -196,7 +202,7 @@ class World:
         """One turn of the event loop."""
         self.is_turn_due = False
         hands = {worker: list(worker.hand.values()) for worker in self.scheduler.workers.values()}
-        plan = self.scheduler.plan(self.now)
+        plan = lone_plan(self.scheduler, self.now) or self.scheduler.plan(self.now)
         for worker in plan.start:
             self.workers[worker.number] = FakeWorker(worker, self.limits.slots)
         for worker, items in plan.dispatch:
@@ -211,7 +217,7 @@ class World:
         for worker in plan.stop:
             self._check_stop(worker)
             self.workers[worker.number].inbox.append(None)
-        if plan.dispatch and self.scheduler.more:
+        if self.scheduler.more:
             self.is_turn_due = True
         return plan
 
@@ -230,22 +236,22 @@ class World:
             assert not item.pin or item.pin == worker.number
             if not item.pin and item.key is not None:
                 self._check_key(worker, item)
-            elif not item.pin:
+            if not item.pin:
                 most = self.limits.max_tasks_per_worker
                 assert most is None or sent < most
             sent += 1
             if len(hand) >= self.limits.slots:
                 load = sum(held.cost for held in hand)
-                bound = LONG if len(hand) == self.limits.slots else TARGET
+                bound = LONG if len(hand) == self.limits.slots else TARGET + self.limits.latency
                 assert all(held.kind.seconds is not None for held in hand), "behind a task never measured"
                 assert load < bound + ROUNDING
-                assert self.now - worker.progress <= STALLED
+                assert self.now - worker.progress <= STALLED + self.limits.latency + hand[0].cost + ROUNDING
                 assert len(hand) < MAX_HAND
             hand.append(item)
 
     def _check_key(self, worker: WorkerState[Item], item: Item) -> None:
         owner = self.key_owner.get(item.key)
-        assert owner is None or owner is worker or owner.phase not in (READY, RETIRING)
+        assert owner is None or owner is worker or owner.phase != READY
         for other in self.scheduler.workers.values():
             others = [held for held in other.hand.values() if not held.pin and held.key == item.key]
             assert other is worker or not others, "equal keys in two hands"
@@ -263,10 +269,11 @@ class World:
 
     def _check_stop(self, worker: WorkerState[Item]) -> None:
         assert not worker.hand
-        assert not worker.pinned
+        assert not [*worker.pinned, *worker.keyed]
         if not self.scheduler.closing:
             assert not worker.leases
-            assert worker.replacement is None or worker.replacement.phase != STARTING
+            heir = worker.replacement if self.limits.has_spare else None
+            assert heir is None or heir.phase != STARTING
 
     def _check_order(self, plan: Plan[Item]) -> None:
         """First in, first out: within a priority for what may run anywhere, for a lease, for a key."""

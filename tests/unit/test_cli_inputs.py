@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from offloop.cli.inputs import Inputs, read_lines
+from offloop.cli.inputs import Inputs, read_pieces
 
 
 @pytest.fixture(autouse=True)
@@ -50,10 +50,34 @@ def test_inputs_are_counted_where_that_is_possible(tmp_path: Path) -> None:
         os.close(writer)
 
 
+def test_counting_may_come_late_and_leaves_out_what_is_blank(tmp_path: Path) -> None:
+    blank = b" " * 100_000
+    (tmp_path / "list").write_bytes(b"1\n" + blank + b"\n" + blank + b"2" + blank + b"\n \n3\n\n ")
+
+    async def scenario() -> None:
+        with Inputs(["a", " ", "@list"], skip_blank=True) as inputs:
+            assert len([item async for item in inputs]) == inputs.count() == 4
+        with Inputs(["a", " ", "@list"]) as inputs:
+            assert len([item async for item in inputs]) == inputs.count() == 9
+
+    asyncio.run(scenario())
+
+
+def test_pieces_that_end_with_nul(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"a\r\n\0\0" + b"x" * 70_000 + b"\0last")
+    with Inputs(["@list"], b"\0") as inputs:
+
+        async def read() -> list[str]:
+            return [item async for item in inputs]
+
+        assert asyncio.run(read()) == ["a\r\n", "", "x" * 70_000, "last"]
+        assert inputs.count() == 4
+
+
 def test_a_line_arrives_while_the_pipe_stays_open_and_the_loop_stays_free() -> None:
     async def scenario() -> None:
         reader, writer = os.pipe()
-        lines = read_lines(reader)
+        lines = read_pieces(reader)
         os.write(writer, b"first\nsec")
         assert await anext(lines) == "first"
         second = asyncio.ensure_future(anext(lines))

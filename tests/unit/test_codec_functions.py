@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -184,3 +185,14 @@ def test_a_recursive_cached_function_keeps_its_cache_in_the_worker(link: Link) -
     assert link.function(f)(80) == 23416728348467685
     assert link.function(f).cache_info().misses == 81
     assert len(link.defined) == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="needs Python 3.14")
+def test_annotations_that_only_type_checkers_can_evaluate_hinder_nothing(link: Link) -> None:
+    source = "def f(x: Missing, *, y: int = 1) -> Other.inner:\n 'doc'\n return x + y\nf.own = 2"
+    namespace: dict[str, Any] = {"__name__": __name__}
+    exec(compile(source, "made", "exec", dont_inherit=True), namespace)  # whose annotations are not strings
+    copy = link.function(namespace["f"])
+    assert copy(1) == 2
+    assert (copy.__doc__, copy.own, copy.__qualname__) == ("doc", 2, "f")
+    assert copy.__annotations__ == {"x": "Missing", "y": "int", "return": "Other.inner"}

@@ -272,7 +272,7 @@ def test_results_are_right_in_the_face_of_eviction(tmp_path: Path) -> None:
     )
 
 
-def test_a_worker_loads_cloudpickle_only_for_what_travels_by_value(tmp_path: Path) -> None:
+def test_a_worker_loads_cloudpickle_only_for_classes_that_travel_by_value(tmp_path: Path) -> None:
     (tmp_path / "probe.py").write_text(
         "import sys\nclass Named: pass\ndef loaded(*_): return 'cloudpickle' in sys.modules\n"
     )
@@ -282,7 +282,12 @@ def test_a_worker_loads_cloudpickle_only_for_what_travels_by_value(tmp_path: Pat
         import probe
         assert remote(probe.loaded, probe.Named(), {"a": (1, len)}, probe) is False
         assert type(remote(probe.Named)) is probe.Named
-        assert remote(probe.loaded, lambda: 1) is True
+        number = 1
+        def count(n): return number + count(n - 1) if n else 0
+        assert remote(probe.loaded, lambda: 1, count) is False
+        assert remote(count, 3) == 3
+        class Local: pass
+        assert remote(probe.loaded, Local) is True
         """,
     )
 

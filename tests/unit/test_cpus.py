@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from offloop.cpus import cgroup_quota, usable_cpus
+from offloop.cpus import cgroup_memory, cgroup_processes, cgroup_quota, usable_cpus
 
 
 class Machine:
@@ -98,3 +98,21 @@ def test_where_there_is_no_affinity_all_cpus_count(tmp_path: Path, monkeypatch: 
 
 def test_this_machine_has_at_least_one(tmp_path: Path) -> None:
     assert 1 <= usable_cpus() <= (os.cpu_count() or 1)
+
+
+def test_memory_and_processes_of_version_2(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "0::/app\n")
+    machine.write("app/memory.max", "max\n")
+    machine.write("memory.max", "536870912\n")
+    machine.write("app/pids.max", "100\n")
+    assert cgroup_memory(tmp_path) == 512 * 2**20
+    assert cgroup_processes(tmp_path) == 100
+
+
+def test_memory_of_version_1_knows_no_word_for_no_limit(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "9:memory:/app\n")
+    machine.write("memory/app/memory.limit_in_bytes", "9223372036854771712\n")
+    assert cgroup_memory(tmp_path) is None
+    machine.write("memory/app/memory.limit_in_bytes", "1048576\n")
+    assert cgroup_memory(tmp_path) == 2**20
+    assert cgroup_processes(tmp_path) is None

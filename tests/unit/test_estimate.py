@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,6 +31,22 @@ def test_a_longer_duration_counts_for_half_and_a_shorter_one_for_a_tenth() -> No
     assert kind.seconds == 2.0
     kind.record(1.0)
     assert kind.seconds == pytest.approx(1.9)
+
+
+def test_one_long_duration_among_short_ones_is_not_believed_at_once() -> None:
+    kind = Kind()
+    kind.record(1e-6)
+    kind.record(4e-3)  # the process lost its processor meanwhile
+    assert kind.seconds == pytest.approx(28e-6)
+
+
+@given(SECONDS)
+def test_a_few_long_durations_are_believed(seconds: float) -> None:
+    kind = Kind()
+    kind.record(0.0)
+    for _ in range(20):
+        kind.record(seconds)
+    assert kind.seconds == pytest.approx(seconds, rel=0.01)
 
 
 @given(st.lists(SECONDS, min_size=1))
@@ -75,6 +94,92 @@ def test_lambdas_made_in_a_loop_are_one_kind() -> None:
     kinds = Kinds()
     found = {kinds.of(CallableTask(lambda number=number: number)) for number in range(3)}
     assert len(found) == 1
+
+
+def plain(number: int = 0) -> int:
+    return number
+
+
+class Caller:
+    """A callable with data of its own."""
+
+    def __call__(self) -> None:
+        """Do nothing."""
+
+    def method(self) -> None:
+        """Do nothing."""
+
+
+class OtherCaller(Caller):
+    pass
+
+
+def test_partials_are_of_the_kind_of_what_they_call() -> None:
+    kinds = Kinds()
+    assert kinds.of(CallableTask(partial(plain, 1))) is kinds.of(CallableTask(plain))
+    assert kinds.of(CallableTask(partial(PartialOfOwn(plain), 1))) is kinds.of(CallableTask(plain))
+    assert kinds.of(CallableTask(partial(len, "a"))) is kinds.of(CallableTask(len))
+    assert kinds.of(CallableTask(partial(len, "a"))) is not kinds.of(CallableTask(partial(abs, 1)))
+
+
+class PartialOfOwn:
+    """Callable through ``func``, as partials are."""
+
+    def __init__(self, func: Any) -> None:
+        self.func = func
+
+    def __call__(self, *args: Any) -> Any:
+        return self.func(*args)
+
+
+def test_classes_and_callable_objects_are_a_kind_for_each_class() -> None:
+    kinds = Kinds()
+    assert kinds.of(CallableTask(Caller())) is kinds.of(CallableTask(Caller()))
+    assert kinds.of(CallableTask(Caller())) is not kinds.of(CallableTask(OtherCaller()))
+    assert kinds.of(CallableTask(int, "1")) is kinds.of(CallableTask(int, "2"))
+    assert kinds.of(CallableTask(int, "1")) is not kinds.of(CallableTask(float, "1"))
+
+
+def test_methods_are_a_kind_whatever_object_they_are_of() -> None:
+    kinds = Kinds()
+    assert kinds.of(CallableTask(Caller().method)) is kinds.of(CallableTask(OtherCaller().method))
+    assert kinds.of(CallableTask(Caller().method)) is not kinds.of(CallableTask(Caller()))
+
+
+def closure_over(data: object) -> Callable[[], object]:
+    return lambda: data
+
+
+@pytest.mark.parametrize(
+    "make",
+    [closure_over, lambda data: data, lambda data: data.method, lambda data: partial(plain, data)],
+    ids=["a closure", "a callable object", "a method", "a partial"],
+)
+def test_what_a_task_holds_is_not_kept_alive_for_its_kind(make: Callable[[Any], Any]) -> None:
+    kinds = Kinds()
+    data = Caller()
+    kinds.of(CallableTask(make(data)))
+    gone = weakref.ref(data)
+    del data
+    assert gone() is None
+
+
+def test_the_function_that_was_asked_for_last_is_looked_up_no_further() -> None:
+    kinds = Kinds()
+    for fn in (plain, len):
+        first = kinds.of(CallableTask(fn))
+        kinds._kinds.clear()
+        assert kinds.of(CallableTask(fn)) is first
+
+
+def test_as_many_kinds_as_may_be_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "MAX_KINDS", 3)
+    kinds = Kinds()
+    functions: list[Any] = [len, abs, hash]
+    first = [kinds.of(CallableTask(fn)) for fn in functions]
+    assert [kinds.of(CallableTask(fn)) for fn in functions] == first
+    kinds.of(CallableTask(repr))
+    assert kinds.of(CallableTask(len)) is not first[0]
 
 
 def test_kinds_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:

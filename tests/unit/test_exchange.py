@@ -22,7 +22,7 @@ from exchange_ends import (
     pickled,
 )
 
-from offloop.child.exchange import (
+from offloop.child.layout import (
     THRESHOLD,
     Copy,
     WithDescriptor,

@@ -22,9 +22,7 @@ from exchange_ends import (
 )
 
 from offloop.child import exchange as module
-from offloop.child.exchange import (
-    THRESHOLD,
-)
+from offloop.child.layout import THRESHOLD
 from offloop.shm import segments
 from offloop.wire.frames import (
     SEGMENT,

@@ -18,11 +18,7 @@ from exchange_ends import (
     pickled,
 )
 
-from offloop.child.exchange import (
-    Copy,
-    Part,
-    WithDescriptor,
-)
+from offloop.child.layout import Copy, Part, WithDescriptor
 from offloop.contexts import lending as lending_module, outbox as outbox_module
 from offloop.contexts.lending import Lending
 from offloop.contexts.outbox import Outbox

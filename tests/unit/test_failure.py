@@ -80,6 +80,8 @@ ZOO: list[BaseException] = [
     UserWarning("w"),
     ZeroDivisionError("z"),
 ]
+if sys.version_info >= (3, 15):
+    ZOO.append(ImportCycleError("c", name="mod", path="/mod.py"))  # noqa: F821 -- a built-in since then
 FIELDS = (
     "errno strerror filename filename2 characters_written name path msg lineno offset text end_lineno "
     "end_offset print_file_and_line encoding object start end reason value code"

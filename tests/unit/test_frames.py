@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import mmap
+import re
 import tracemalloc
+from pathlib import Path
 from struct import pack
 
 import pytest
 from hypothesis import example, given, strategies as st
 
+from offloop.wire import frames
 from offloop.wire.frames import (
     BUFFERS,
     CALL,
@@ -218,3 +221,37 @@ class TestBuffers:
         assert cut < len(payload)
         with pytest.raises(ProtocolError):
             split_buffers(payload[:cut])
+
+
+def test_no_two_kinds_have_the_same_number() -> None:
+    source = Path(frames.__file__).read_text()
+    kinds = re.findall(r"^([A-Z]+(?:_[A-Z]+)?) = (\d+)  #: ", source, re.MULTILINE)
+    numbers = [number for name, number in kinds if name not in ("BUFFERS", "LENT", "STREAMED", "LARGE")]
+    assert len(numbers) > 25
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_a_record_has_nothing_but_what_it_is_given() -> None:
+    (record,) = FrameDecoder(LARGE).feed(frame(CALL))
+    assert record[:6] == (CALL, 0, 0, 0, 0.0, 0.0)
+    assert bytes(record[6]) == b""
+
+
+@pytest.mark.parametrize(
+    ("payload", "problem"),
+    [
+        (b"\0" * 3, "without a count"),
+        (b"\0" * 4, "a bad count"),
+        (pack("<I", 2) + b"\0" * 15, "a bad count"),
+        (pack("<IQ", 1, 2) + b"x", "do not add up"),
+        (pack("<IQ", 1, 0) + b"x", "do not add up"),
+    ],
+)
+def test_buffers_that_are_not_what_they_say_are_refused_with_the_reason(payload: bytes, problem: str) -> None:
+    with pytest.raises(ProtocolError, match=f"^a payload of buffers .*{problem}$"):
+        split_buffers(payload)
+
+
+def test_numbers_that_are_cut_short_are_refused_with_the_reason() -> None:
+    with pytest.raises(ProtocolError, match=r"^a payload of numbers that is cut short$"):
+        unpack_numbers(b"1234567")

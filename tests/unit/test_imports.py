@@ -14,6 +14,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support import arrays
 
 from offloop.contexts.imports import foreign_finders, importable
 
@@ -245,6 +246,22 @@ def test_a_finder_that_raises_makes_nothing_importable_and_harms_nothing(
 ) -> None:
     monkeypatch.setattr(sys, "meta_path", [Hostile(), *sys.meta_path])
     assert not importable("json")
+
+
+def test_what_cannot_be_looked_up_for_want_of_descriptors_is_not_remembered_as_missing(
+    write: Any, request: pytest.FixtureRequest
+) -> None:
+    write("here.py")
+    write("absent_so_far.py")
+    importlib.import_module("here")
+    importlib.invalidate_caches()
+    request.addfinalizer(arrays.free_descriptors)
+    arrays.use_up_descriptors()
+    while_none_is_left = importable("here"), importable("absent_so_far")
+    arrays.free_descriptors()
+    assert while_none_is_left == (True, False)
+    assert importable("here")
+    assert importable("absent_so_far")
 
 
 def test_neither_pytest_nor_setuptools_nor_six_bring_foreign_finders(monkeypatch: pytest.MonkeyPatch) -> None:

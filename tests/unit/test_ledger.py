@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import socket
@@ -9,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from itertools import combinations_with_replacement
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,16 +22,16 @@ from offloop.shm.ledger import (
     JOURNAL_END,
     LENGTH,
     MAX_SLOTS,
+    RING_END,
     SIZE,
     SLOTS,
-    STACK_END,
     Ledger,
     create_file,
 )
 from offloop.wire.frames import RESULT, FrameDecoder, Record
 
 LIMIT = 1 << 24
-RING = SIZE - STACK_END
+RING = RING_END - JOURNAL_END
 Pair = tuple[Ledger, Ledger]
 
 
@@ -104,6 +106,9 @@ class Recorder:
         """Never waits."""
 
 
+#: An outlet that has nothing to say.
+SILENT: Any = SimpleNamespace(line=())
+
 #: What a worker does: results of these tasks, with a flush after some.
 TASKS = [(1, 10), (2, "flush"), (3, "x" * 50), (4, None), (5, "flush"), (6, 7)]
 
@@ -111,7 +116,7 @@ TASKS = [(1, 10), (2, "flush"), (3, "x" * 50), (4, None), (5, "flush"), (6, 7)]
 def record_worker(worker: Ledger) -> list[State]:
     recorder: Any = Recorder(worker)
     worker.words = recorder
-    port = SocketPort(recorder, worker, LIMIT)
+    port = SocketPort(recorder, worker, LIMIT, SILENT)
     for id, value in TASKS:
         port.running(0, id, id / 10)
         port.result(id, value, id / 10, id / 10 + 0.01)
@@ -170,7 +175,7 @@ class TestJournal:
     def test_a_living_writer_in_another_thread_is_never_seen_half_way(self, views: Pair) -> None:
         worker, parent = views
         ours, theirs = socket.socketpair()
-        port = SocketPort(theirs, worker, LIMIT)  # type: ignore[arg-type]
+        port = SocketPort(theirs, worker, LIMIT, SILENT)  # type: ignore[arg-type]
         count = 3000
 
         def write() -> None:
@@ -209,7 +214,7 @@ class TestJournal:
     def test_more_than_it_holds_is_sent_before_and_in_order(self, views: Pair) -> None:
         worker, parent = views
         recorder: Any = Recorder(worker)
-        port = SocketPort(recorder, worker, LIMIT)
+        port = SocketPort(recorder, worker, LIMIT, SILENT)
         size = worker.capacity // 3
         for id in range(1, 6):
             port.result(id, "z" * size, 0.0, 0.0)
@@ -251,7 +256,7 @@ def decode_all(state: State) -> dict[int, Record]:
 class TestRunning:
     def test_each_slot_is_told_with_its_start(self, views: Pair) -> None:
         worker, parent = views
-        port = SocketPort(Recorder(worker), worker, LIMIT)  # type: ignore[arg-type]
+        port = SocketPort(Recorder(worker), worker, LIMIT, SILENT)  # type: ignore[arg-type]
         assert parent.running() == []
         port.running(0, 7, 1.5)
         port.running(1, 9, 2.5)
@@ -280,7 +285,7 @@ class TestRunning:
         parent, worker = Ledger(fd, MAX_SLOTS), Ledger(fd)
         assert worker.slots == MAX_SLOTS
         assert worker.capacity > JOURNAL_END // 4
-        port = SocketPort(Recorder(worker), worker, LIMIT)  # type: ignore[arg-type]
+        port = SocketPort(Recorder(worker), worker, LIMIT, SILENT)  # type: ignore[arg-type]
         port.running(MAX_SLOTS - 1, 5, 0.5)
         port.result(1, "x" * 1000, 0.0, 0.0)
         assert parent.running() == [(5, 0.5)]
@@ -320,9 +325,27 @@ class TestLastWords:
         fd = create_file()
         ledger = Ledger(fd, 1)
         ledger.say(b"stderr")
-        os.pwrite(fd, b"Fatal Python error: Segmentation fault", JOURNAL_END)
+        os.pwrite(fd, b"Fatal Python error: Segmentation fault", RING_END)
         assert ledger.stack() == "Fatal Python error: Segmentation fault"
         assert ledger.last_words() == "stderr"
+        ledger.close()
+        os.close(fd)
+
+    def test_a_stack_too_long_for_its_room_is_cut_and_spoils_nothing(self) -> None:
+        fd = create_file()
+        ledger = Ledger(fd, 1)
+        ledger.running()
+        ledger.say(b"stderr")
+        before = bytes(ledger.journal)
+        os.lseek(fd, RING_END, os.SEEK_SET)
+        for _ in range(2000):
+            with contextlib.suppress(OSError):  # faulthandler takes no notice either
+                os.write(fd, b'  File "/a/path/that/is/rather/long/module.py", line 1 in function\n')
+        stack = ledger.stack()
+        assert stack is not None
+        assert len(stack) == SIZE - RING_END
+        assert ledger.last_words() == "stderr"
+        assert bytes(ledger.journal) == before
         ledger.close()
         os.close(fd)
 
@@ -335,3 +358,25 @@ def test_no_worker_can_resize_the_page_under_its_parent(change: Callable[[int], 
         change(fd)
     assert os.fstat(fd).st_size == SIZE
     os.close(fd)
+
+
+def test_without_memfd_it_is_a_file_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    fd = create_file()
+    try:
+        assert os.fstat(fd).st_nlink == 0
+        assert os.fstat(fd).st_size == SIZE
+        assert not os.get_inheritable(fd)
+    finally:
+        os.close(fd)
+
+
+def test_a_file_that_can_not_be_sealed_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("no seals here")
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    with pytest.raises(PermissionError, match="no seals here"):
+        create_file()

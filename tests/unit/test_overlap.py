@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any
 
 from offloop import LocalEnvironment
@@ -21,6 +22,8 @@ STOP_RECORD: Record = (STOP, 0, 0, 0, 0.0, 0.0, b"")
 
 class FakePort:
     """Hands out calls by task id, and writes down what is reported."""
+
+    variables = None
 
     def __init__(self, calls: dict[int, Callable[[], Any]]) -> None:
         self._calls = calls
@@ -107,6 +110,20 @@ def test_exit_requests_of_async_tasks_do_not_end_the_loop() -> None:
 
     reports = run(Turns(), {1: leave, 2: interrupt, 3: at_once})
     assert reports == [("SystemExit", 1), ("KeyboardInterrupt", 2), ("result", 3)]
+
+
+def test_a_context_in_which_nothing_was_awaited_is_not_the_next_tasks() -> None:
+    def fail() -> None:
+        raise ValueError
+
+    port = FakePort({1: fail})
+    runner = Runner(port, 1, LocalEnvironment(), Turns())
+    runner.context = Context()  # a signal came right when the task had returned an awaitable
+    runner.turns.begin()
+    runner.run_task(task_record(1))
+    assert runner.context is None
+    assert port.reports == [("ValueError", 1)]
+    runner.environment.close()
 
 
 def test_sync_tasks_keep_their_order_among_async_ones() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,3 +86,18 @@ def test_the_version_is_the_distributions_version() -> None:
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("offloop runs from its source, not installed")
     assert version == offloop.__version__
+
+
+def test_no_submodule_hides_a_public_name() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(offloop.__path__)}
+    # A worker's `environment`, `errors` and the like are no public names.
+    assert modules & set(offloop.__all__) == set()
+
+
+def test_without_joblib_its_backend_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "joblib", "joblib.parallel":
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "offloop.adapters.joblib", raising=False)
+    monkeypatch.delattr("offloop.adapters.joblib", raising=False)
+    with pytest.raises(ImportError, match=r"pip install 'offloop\[joblib\]'"):
+        offloop.register_joblib_backend()

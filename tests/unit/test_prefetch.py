@@ -53,6 +53,19 @@ class TestRoom:
         assert has_room(worker, 1, 100.0 + STALLED * 0.9)
         assert not has_room(worker, 1, 100.0 + STALLED * 1.1)
 
+    def test_a_worker_has_the_time_that_its_task_is_expected_to_take(self) -> None:
+        worker = make_worker(1, 4 * STALLED, progress=100.0)
+        assert has_room(worker, 1, 100.0 + STALLED * 4.9)
+        assert not has_room(worker, 1, 100.0 + STALLED * 5.1)
+
+    def test_what_travels_for_long_is_sent_in_advance_and_missed_later(self) -> None:
+        latency = 0.1
+        assert has_room(make_worker(10, (TARGET + latency) / 10 * 0.999), 1, 0.0, latency)
+        assert not has_room(make_worker(10, (TARGET + latency) / 10 * 1.001), 1, 0.0, latency)
+        worker = make_worker(1, 1e-6, progress=100.0)
+        assert has_room(worker, 1, 100.0 + (STALLED + latency) * 0.99, latency)
+        assert not has_room(worker, 1, 100.0 + (STALLED + latency) * 1.01, latency)
+
 
 class TestRecalls:
     def test_nothing_within_its_patience(self) -> None:
@@ -72,6 +85,11 @@ class TestRecalls:
         ((_, items),) = choose_recalls([make_worker(6)], 2, helpers=0, now=STALLED * 1.1)
         assert [item.id for item in items] == [3, 4, 5, 6]
 
+    def test_nothing_from_one_whose_task_is_expected_to_take_long_unless_somebody_could_help(self) -> None:
+        assert choose_recalls([make_worker(2, 4 * STALLED)], 1, helpers=0, now=STALLED * 4.9) == []
+        assert choose_recalls([make_worker(2, 4 * STALLED)], 1, helpers=1, now=STALLED)
+        assert choose_recalls([make_worker(2, 4 * STALLED)], 1, helpers=0, now=STALLED * 5.1)
+
     def test_what_was_recalled_is_not_recalled_again(self) -> None:
         worker = make_worker(6)
         choose_recalls([worker], 1, helpers=1, now=PATIENCE * 1.1)
@@ -85,3 +103,16 @@ class TestRecalls:
         worker.hand[3].key = "a"
         ((_, items),) = choose_recalls([worker], 1, helpers=1, now=1.0)
         assert [item.id for item in items] == [4]
+
+    def test_each_worker_is_looked_at_for_itself(self) -> None:
+        getting_on, silent = make_worker(5, progress=1.0), make_worker(5)
+        ((found, _),) = choose_recalls([getting_on, silent], 1, helpers=1, now=1.0)
+        assert found is silent
+
+    def test_what_travels_for_long_is_recalled_later(self) -> None:
+        latency = 0.1
+        assert choose_recalls([make_worker(6)], 1, 1, PATIENCE * 0.9 + latency, latency) == []
+        ((_, half),) = choose_recalls([make_worker(6)], 1, 1, PATIENCE * 1.1 + latency, latency)
+        assert [item.id for item in half] == [4, 5, 6]
+        ((_, rest),) = choose_recalls([make_worker(6)], 1, 1, STALLED * 1.1 + latency, latency)
+        assert [item.id for item in rest] == [2, 3, 4, 5, 6]

@@ -7,7 +7,7 @@ from fakeworld import Item, World
 from worlds import finish, hand, known, make_world, ready_world
 
 from offloop.scheduling.prefetch import MAX_HAND, PATIENCE, STALLED
-from offloop.scheduling.scheduler import MAX_PLAN
+from offloop.scheduling.scheduler import MAX_PLAN, MIN_DEAL
 from offloop.scheduling.state import STARTING, WorkerState
 
 
@@ -39,6 +39,16 @@ class TestStarting:
         world.notice_death(world.workers[1])
         assert [worker.number for worker in world.turn().start] == [2]
 
+    def test_after_failed_starts_the_minimum_is_started_again_once_one_is_ready(self) -> None:
+        world = make_world(3, min_workers=2)
+        _, good = world.turn().start
+        world.notice_death(world.workers[1])
+        world.scheduler.discouraged = True  # as the shell says after three in a row
+        assert not world.turn()
+        world.workers[good.number].set_up()
+        world.hear(world.workers[good.number])
+        assert [worker.number for worker in world.turn().start] == [3]
+
     def test_would_start_at_once_while_a_worker_is_idle_or_may_be_started(self) -> None:
         world, (worker,) = ready_world(1)
         assert world.scheduler.would_start_at_once
@@ -46,6 +56,17 @@ class TestStarting:
         assert not world.scheduler.would_start_at_once
         world.turn()
         assert hand(worker)
+        assert not world.scheduler.would_start_at_once
+
+    def test_what_waits_takes_one_place_each_before_and_while_its_worker_starts(self) -> None:
+        world = make_world(2)
+        world.enqueue()
+        assert world.scheduler.would_start_at_once, "the second worker"
+        world.turn()
+        assert world.scheduler.would_start_at_once
+        world.enqueue()
+        assert not world.scheduler.would_start_at_once
+        world.turn()
         assert not world.scheduler.would_start_at_once
 
 
@@ -66,6 +87,24 @@ class TestSharingOut:
         world.turn()
         assert [len(worker.hand) for worker in workers] == [50, 50]
 
+    def test_of_many_idle_workers_those_that_are_woken_get_enough_to_be_worth_it(self) -> None:
+        world, workers = ready_world(32)
+        kind = known(1e-6)
+        for _ in range(32 * 2 * MIN_DEAL):
+            world.enqueue(kind)
+        first = world.turn()
+        assert [len(items) for _, items in first.dispatch] == [MIN_DEAL] * (MAX_PLAN // MIN_DEAL)
+        for _ in range(32 * MIN_DEAL // MAX_PLAN - 1):
+            world.turn()
+        assert [len(worker.hand) for worker in workers] == [MIN_DEAL] * 32
+
+    def test_few_tasks_are_spread_over_all_idle_workers(self) -> None:
+        world, workers = ready_world(8)
+        for _ in range(16):
+            world.enqueue(known(1e-6))
+        world.turn()
+        assert [len(worker.hand) for worker in workers] == [2] * 8
+
     def test_higher_priority_goes_first_and_equal_priority_in_order(self) -> None:
         world, (worker,) = ready_world(1)
         kind = known()
@@ -81,7 +120,7 @@ class TestSharingOut:
         for _ in range(3 * MAX_HAND):
             world.enqueue(kind)
         plan = world.turn()
-        assert sum(len(items) for _, items in plan.dispatch) <= MAX_PLAN + 3
+        assert sum(len(items) for _, items in plan.dispatch) == MAX_PLAN
         assert world.scheduler.more
         assert world.is_turn_due
         world.drain()
@@ -107,9 +146,9 @@ class TestSharingOut:
 
 
 class TestRecalling:
-    def stuck(self) -> tuple[World, list[WorkerState[Item]], list[Item]]:
+    def stuck(self, **limits: float) -> tuple[World, list[WorkerState[Item]], list[Item]]:
         """The first of two workers holds four tasks and does not get on; the second is idle."""
-        world, (one, two) = ready_world(2)
+        world, (one, two) = ready_world(2, **limits)
         world.enqueue()
         world.turn()
         busy, idle = (one, two) if two.hand else (two, one)
@@ -133,6 +172,18 @@ class TestRecalling:
         world.turn()
         assert set(hand(idle)) <= {item.id for item in items[2:]}
         assert hand(idle)
+
+    @pytest.mark.parametrize("latency", [0.0, 0.02])
+    def test_a_worker_is_silent_after_its_patience_and_what_travels_takes_longer(
+        self, latency: float
+    ) -> None:
+        world, (busy, _), items = self.stuck(latency=latency)
+        world.now = busy.progress + latency + PATIENCE * 0.9
+        assert world.scheduler.silent_workers(world.now) == []
+        assert not world.turn().recall
+        world.now = busy.progress + latency + PATIENCE * 1.5
+        assert world.scheduler.silent_workers(world.now) == [busy]
+        assert world.turn().recall == [(busy, items[2:])]
 
     def test_nothing_is_recalled_from_a_worker_that_gets_on(self) -> None:
         world, (busy, _), _ = self.stuck()

@@ -22,6 +22,8 @@ LIMITS = st.builds(
     idle_timeout=st.just(10.0),
     max_tasks_per_worker=st.sampled_from([None, None, 3]),
     slots=st.sampled_from([1, 1, 2]),
+    prefetch=st.booleans(),
+    latency=st.sampled_from([0.0, 0.0, 0.02]),
 )
 
 
@@ -57,6 +59,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not world.workers
         assert not scheduler.workers, "closing stops every worker"
         assert not any((scheduler._idle, scheduler._hungry, scheduler._ahead, scheduler._pinned_waiting))
+        assert not scheduler._draining
         assert not scheduler._bound
         for worker in list(world.leases):  # too late to matter
             world.release(worker)
@@ -130,10 +133,25 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.world.retire(worker)
 
     @precondition(lambda self: self.world.scheduler.running_numbers())
-    @rule(pick=PICKS)
-    def recycle(self, pick: int) -> None:
+    @rule(pick=PICKS, is_urgent=st.booleans())
+    def recycle(self, pick: int, is_urgent: bool) -> None:
         numbers = self.world.scheduler.running_numbers()
-        self.world.retire(self.world.scheduler.workers[numbers[pick % len(numbers)]])
+        worker = self.world.scheduler.workers[numbers[pick % len(numbers)]]
+        if is_urgent:
+            self.world.retire(worker)
+        else:
+            self.world.replace(worker)
+
+    @precondition(lambda self: not self.world.scheduler.closing)
+    @rule(kind=st.integers(0, 3), keys=st.lists(st.sampled_from(["a", "b"]), min_size=4, max_size=8))
+    def retire_who_has_a_key(self, kind: int, keys: list[str]) -> None:
+        """A worker retires while tasks of its keys wait for it, and more of them come."""
+        for _ in range(2):
+            self.enqueue(kind, keys, 0, 0)
+            self.world.turn()
+            owner = self.world.scheduler._bound.get("a")
+            if owner is not None:
+                self.world.retire(owner)
 
     @rule(how=st.sampled_from([*(["run on"] * 30), "close", "kill"]))
     def end(self, how: str) -> None:
@@ -279,7 +297,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         waiting = set(scheduler._pinned_waiting)
         for table in (scheduler._idle, scheduler._hungry, scheduler._ahead, waiting):
             assert set(table) <= workers
-        assert {worker for worker in workers if worker.pinned} <= waiting
+        assert {worker for worker in workers if worker.pinned or worker.keyed} <= waiting
         for worker in workers:
             is_ready = worker.phase == READY
             assert (worker in scheduler._idle) == (is_ready and not worker.hand and worker not in waiting)

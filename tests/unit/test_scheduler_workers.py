@@ -123,6 +123,63 @@ class TestRetiring:
         world.hear(world.workers[2])
         assert world.turn().stop == [worker]
 
+    def test_without_room_for_both_a_worker_retires_before_it_is_replaced(self) -> None:
+        for end in ("retire", "replace"):
+            world, (worker,) = ready_world(1, has_spare=False)
+            getattr(world, end)(worker)
+            plan = world.turn()
+            assert [started.number for started in plan.start] == [2]
+            assert plan.stop == [worker]
+
+    def test_a_worker_works_on_until_the_one_in_its_place_is_there(self) -> None:
+        world, (worker,) = ready_world(1)
+        world.replace(worker)
+        plan = world.turn()
+        assert [started.number for started in plan.start] == [2]
+        item = world.enqueue()
+        assert world.turn().dispatch == [(worker, [item])]
+        world.drain()
+        assert item.worker is worker
+        assert worker.phase == GONE
+        assert [w.number for w in world.scheduler.workers.values()] == [2]
+
+    def test_a_worker_to_be_replaced_is_not_leased_and_idles_out_for_no_other_reason(self) -> None:
+        world, (worker,) = ready_world(1, idle_timeout=1.0)
+        world.replace(worker)
+        world.turn()
+        assert world.scheduler.idle_deadline() is None
+        world.now += 5.0
+        assert not world.turn().stop
+        assert world.lease() is not worker
+
+    def test_a_worker_whose_place_a_lease_took_retires_at_once(self) -> None:
+        world, (worker,) = ready_world(1)
+        world.replace(worker)
+        world.lease()
+        plan = world.turn()
+        assert not plan.start
+        assert plan.stop == [worker]
+
+    def test_a_worker_retires_also_when_the_one_in_its_place_could_not_start(self) -> None:
+        world, (worker,) = ready_world(1)
+        world.replace(worker)
+        world.turn()
+        fake = world.workers[2]
+        fake.is_alive = False
+        world.notice_death(fake)
+        assert world.turn().stop == [worker]
+
+    def test_a_worker_to_be_replaced_helps_to_finish_when_the_pool_closes(self) -> None:
+        world, (worker,) = ready_world(1)
+        world.replace(worker)
+        world.close()
+        item = world.enqueue()
+        plan = world.turn()
+        assert not plan.start
+        assert plan.dispatch == [(worker, [item])]
+        world.drain()
+        assert not world.scheduler.workers
+
     def test_a_worker_that_is_starting_retires_once_it_has_started(self) -> None:
         world = make_world(1)
         world.enqueue()
@@ -188,7 +245,7 @@ class TestDying:
         world.turn()
         owner = items[0].worker
         assert owner is not None
-        assert list(owner.pinned) == items[1:]
+        assert list(owner.keyed) == items[1:]
         world.kill_worker(owner)
         assert world.scheduler.queued == 2
         assert world.scheduler.waiting() == items[1:]

@@ -121,3 +121,28 @@ def test_a_python_that_is_too_old_is_refused_in_one_line(name: str, tmp_path: Pa
         assert (done.returncode, done.stdout) == (2, "")
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_a_wheel_has_the_package_and_nothing_else() -> None:
+    package = script("package")
+    good = package.package_files() | {f"offloop-1.dist-info/{name}" for name in package.INFO}
+    assert {"offloop/__init__.py", "offloop/py.typed"} < good
+    assert list(package.wheel_problems(good)) == []
+    wrong = good - {"offloop/py.typed", "offloop-1.dist-info/licenses/LICENSE"} | {"tests/conftest.py"}
+    assert list(package.wheel_problems(wrong)) == [
+        "the wheel lacks offloop/py.typed",
+        "the wheel has tests/conftest.py",
+        "the wheel's dist-info differs in licenses/LICENSE",
+    ]
+
+
+def test_a_sdist_has_what_its_tests_need() -> None:
+    package = script("package")
+    files = package.SOURCE | {f"src/{name}" for name in package.package_files()}
+    names = {f"offloop-1/{name}" for name in files}
+    assert list(package.sdist_problems(names)) == []
+    names = names - {"offloop-1/mkdocs.yml"} | {"offloop-1/src/offloop/__pycache__/task.pyc"}
+    assert list(package.sdist_problems(names)) == [
+        "the sdist lacks mkdocs.yml",
+        "the sdist has src/offloop/__pycache__/task.pyc",
+    ]

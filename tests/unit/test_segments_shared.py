@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from typing import Any
 
@@ -54,6 +55,23 @@ def test_a_descriptor_that_cannot_be_mapped_is_an_error() -> None:
 
 
 # --- finding and handing over ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flaw", ["not sealed", "too small", "no such memory"])
+def test_memory_that_could_be_cut_off_is_not_mapped(flaw: str, peers: Peers) -> None:
+    """Its owner would kill this process: to touch memory behind the end of its file is a SIGBUS."""
+    if flaw == "no such memory":
+        fd = os.open("/dev/zero", os.O_RDWR)
+    else:
+        fd = os.memfd_create("hostile", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.truncate(fd, SIZE // 2 if flaw == "too small" else SIZE)
+        if flaw == "too small":
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    peers.imports.add(1, fd, SIZE)
+    with pytest.raises(OSError, match="could not be mapped"):
+        peers.imports.borrow(1, 0, SIZE)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
 
 
 def test_a_buffer_in_a_loan_is_found_with_its_place(peers: Peers) -> None:

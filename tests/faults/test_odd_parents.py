@@ -1,0 +1,131 @@
+"""Parents that do as they like with children, time and their event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from matrix import CONTEXTS
+from support import tasks
+from support.scripts import run_script
+
+from offloop import ProcessWorkerFactory, TaskTimeout, WorkerCrashed, WorkerPool
+
+REAPING = """
+import asyncio, os, signal, sys, threading, time
+from offloop import ProcessWorkerFactory, WorkerCrashed, WorkerPool
+
+def reap_all():
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            time.sleep(0.001)
+
+if {how!r} == "ignored":
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+else:
+    threading.Thread(target=reap_all, daemon=True).start()
+
+async def main():
+    async with WorkerPool(2, factory=ProcessWorkerFactory(start_method={method!r})) as pool:
+        for _ in range({times}):
+            crash, *good = pool.submit(os._exit, 3), pool.submit(abs, -1), pool.submit(abs, -2)
+            try:
+                await crash
+            except WorkerCrashed as error:
+                assert error.exit_code in (3, None), error.exit_code
+            else:
+                raise AssertionError("no crash")
+            assert await asyncio.gather(*good) == [1, 2]
+        await pool.recycle()
+        assert await pool.submit(abs, -3) == 3
+    print("done")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("method", ["template", "exec"])
+@pytest.mark.parametrize("how", ["ignored", "reaped"])
+def test_a_parent_that_ignores_its_children_or_reaps_them_all(
+    how: str, method: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    times = 40 if request.config.getoption("--in-full") else 3
+    done = run_script(REAPING.format(how=how, method=method, times=times), tmp_path)
+    assert done.stdout == "done\n", done.stderr
+    assert not done.stderr
+
+
+DELETED = """
+import asyncio, os, tempfile
+from offloop import ProcessWorkerFactory, WorkerPool
+
+directory = tempfile.mkdtemp()
+os.chdir(directory)
+os.rmdir(directory)
+
+async def main():
+    async with WorkerPool(1, factory=ProcessWorkerFactory(start_method={method!r})) as pool:
+        print(await pool.submit(abs, -1))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("method", ["template", "exec"])
+def test_a_parent_whose_directory_was_deleted(method: str, tmp_path: Path) -> None:
+    done = run_script(DELETED.format(method=method), tmp_path)
+    assert done.stdout == "1\n", done.stderr
+    assert not done.stderr
+
+
+@pytest.mark.parametrize("method", ["template", "exec"])
+async def test_a_parent_without_pidfds_hears_of_its_workers_ends(
+    method: Literal["template", "exec"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
+    async with WorkerPool(1, factory=ProcessWorkerFactory(start_method=method)) as pool:
+        with pytest.raises(WorkerCrashed) as caught:
+            await pool.submit(os._exit, 3)
+        assert caught.value.exit_code == 3
+        assert await pool.submit(abs, -1) == 1
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_a_blocked_event_loop_is_no_timeout_and_no_death(
+    same_loop: Any, context: str, request: pytest.FixtureRequest
+) -> None:
+    seconds = 10.0 if request.config.getoption("--in-full") else 0.3
+
+    async def block() -> None:
+        async with WorkerPool(1, factory=CONTEXTS[context](), cancel_grace=0.01, idle_timeout=0.01) as pool:
+            before = await pool.submit(tasks.identity)
+            execution = pool.options(timeout=0.2).submit(tasks.identity)
+            await asyncio.sleep(0)
+            time.sleep(seconds)  # as a program should not, and some do
+            assert await execution == before
+            assert pool.statistics().crashes == 0
+
+    same_loop(block())
+
+
+@pytest.mark.parametrize("context", ["process", "thread"])
+def test_a_wall_clock_that_jumps_is_not_looked_at(
+    same_loop: Any, context: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def jump() -> None:
+        async with WorkerPool(1, factory=CONTEXTS[context]()) as pool:
+            before = await pool.submit(tasks.identity)
+            for now in (0.0, 1e12):
+                monkeypatch.setattr(time, "time", lambda now=now: now)
+                assert await pool.options(timeout=60).submit(tasks.identity) == before
+            with pytest.raises(TaskTimeout):
+                await pool.options(timeout=0.05).submit(asyncio.sleep, 60)
+            assert await pool.submit(tasks.echo, 1) == 1
+
+    same_loop(jump())
