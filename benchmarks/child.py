@@ -27,6 +27,7 @@ def main(module: str, contender: str, settings: str) -> None:
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what peers print must not be taken for an answer
+    sys.stdout = sys.stderr  # nor come after their last words, when what was buffered is flushed
     chosen = import_module(module).CASE.contender(contender)
     parsed = Settings(**json.loads(settings))
     with asyncio.Runner(loop_factory=_loop_factory(parsed)) as runner:

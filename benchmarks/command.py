@@ -28,7 +28,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the run, with every sample")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="add: now divided by that saved run")
     options = parser.parse_args(arguments)
-    options.names = [name.lower() for name in options.names] or list(suite.MODULES)
+    options.names = [name.lower() for name in options.names] or suite.usual()
     unknown = [name for name in options.names if name not in suite.MODULES]
     if unknown:
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(suite.MODULES)}")

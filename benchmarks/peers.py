@@ -35,6 +35,25 @@ async def offloop_threads(workers: int) -> AsyncIterator[Call]:
 
 
 @asynccontextmanager
+async def offloop_interpreters(workers: int) -> AsyncIterator[Call]:
+    """offloop's pool of interpreters; from Python 3.14 on."""
+    from offloop import WorkerPool
+
+    async with WorkerPool(workers, factory="interpreter") as pool:
+        yield pool.submit
+
+
+@asynccontextmanager
+async def interpreter_pool_executor(workers: int) -> AsyncIterator[Call]:
+    """The standard library's, under ``run_in_executor``; from Python 3.14 on."""
+    from importlib import import_module
+
+    futures = import_module("concurrent.futures")
+    with futures.InterpreterPoolExecutor(workers) as executor:
+        yield _in_executor(executor)
+
+
+@asynccontextmanager
 async def process_pool_executor(workers: int) -> AsyncIterator[Call]:
     """The standard library's, under ``run_in_executor``, with its default start method."""
     from concurrent.futures import ProcessPoolExecutor

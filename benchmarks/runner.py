@@ -92,10 +92,7 @@ class ContenderProcess:
             self._process.stdin.close()
         except BrokenPipeError:
             pass  # it is gone already
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            pass
+        self._wait_ended()
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -118,7 +115,14 @@ class ContenderProcess:
         sample: Sample = json.loads(line)
         return sample
 
+    def _wait_ended(self) -> None:
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            pass
+
     def _last_words(self) -> str:
+        self._wait_ended()  # from Python 3.14 on, its stdout is closed before `sys.exit` writes its text
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it ended without a word"

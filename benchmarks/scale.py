@@ -17,6 +17,8 @@ from benchmarks.work import noop, noop_coro, stay
 OURS = "offloop"
 TASK = "create_task"
 FEW = 1_000
+#: Workers on a cluster.
+FEW_THERE, MANY_THERE = 100, (1_000, 10_000)
 #: Enough to show asyncio's growth, which levels off well before.
 ASYNCIO_MOST = 200_000
 
@@ -70,6 +72,37 @@ async def pool_size(_settings: Settings, *, workers: int) -> AsyncIterator[Measu
         yield measure
 
 
+@asynccontextmanager
+async def cluster_size(_settings: Settings, *, workers: int) -> AsyncIterator[Measure]:
+    """Time a gather of 10,000 no-ops, and of one task of 0.2 s for each worker, on a cluster in memory.
+
+    Of which all runs in this one process: the program's side as it is, and in
+    place of an engine and its workers as little as can be; calls travel for 1 ms.
+    """
+    from benchmarks.simulated import Cluster
+    from offloop import WorkerPool
+
+    cluster = Cluster(latency=0.001)
+    async with WorkerPool(workers, factory=cluster.factory(), min_workers=workers) as pool:
+        while pool.idle_worker_count < workers:  # noqa: ASYNC110 - there is nothing that tells
+            await asyncio.sleep(0.01)
+
+        async def measure() -> Sample:
+            cluster.seconds = float
+            small = await time_gather(pool.submit, noop, 10_000)
+            cluster.seconds = lambda: 0.2
+            each = await time_gather(pool.submit, noop, workers)
+            return {"cost": small, "each": max(each - 0.2 / workers, 0.0)}
+
+        yield measure
+        pool.kill()
+
+
+def simulated(workers: int) -> str:
+    """The name of such a contender."""
+    return f"{workers:,} simulated"
+
+
 def lines(results: Results) -> Sequence[Line]:
     """Long against short, many against few."""
     count = many(results.settings)
@@ -88,6 +121,16 @@ def lines(results: Results) -> Sequence[Line]:
             ("2 workers", ("2 workers", "cost")),
             goal=Goal(1.2),
         ),
+        *(
+            Line(
+                f"{what}, cluster of {count:,} workers",
+                (simulated(count), metric),
+                (f"{FEW_THERE} workers", (simulated(FEW_THERE), metric)),
+            )
+            for what, metric in [("cost per task", "cost"), ("a call for each task", "each")]
+            for count in MANY_THERE
+            if simulated(count) in results.samples or not results.settings.quick
+        ),
     ]
 
 
@@ -99,6 +142,10 @@ CASE = Case(
         Contender(TASK, create_task, warm=False, optional=True),
         Contender("2 workers", partial(pool_size, workers=2)),
         Contender("64 workers", partial(pool_size, workers=64)),
+        *(
+            Contender(simulated(count), partial(cluster_size, workers=count), optional=count > 1_000)
+            for count in (FEW_THERE, *MANY_THERE)
+        ),
     ],
     lines,
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 
 from benchmarks.model import Case
 
-#: Name on the command line -> module.  P10, the clusters' engines, is measured where they are tested.
+#: Name on the command line -> module.
 MODULES = {
     "p1": "tasks",
     "p2": "latency",
@@ -17,8 +18,15 @@ MODULES = {
     "p7": "memory",
     "p8": "lag",
     "p9": "scale",
+    "p10": "cluster",
     "p11": "threads",
 }
+
+
+def usual() -> list[str]:
+    """What is measured if nothing is named: P10 only where the clusters' engines are installed."""
+    has_engines = all(find_spec(engine) is not None for engine in ("distributed", "ray"))
+    return [name for name in MODULES if has_engines or name != "p10"]
 
 
 def module(name: str) -> str:

@@ -1,7 +1,8 @@
-"""P11: thread workers, many tasks at once and one after the other."""
+"""P11: thread and interpreter workers, many tasks at once and one after the other."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,6 +14,10 @@ from benchmarks.work import noop
 
 OURS = "offloop"
 EXECUTOR = "ThreadPoolExecutor"
+INTERPRETERS = "offloop interpreters"
+INTERPRETER_EXECUTOR = "InterpreterPoolExecutor"
+#: Whether this Python has interpreters.
+HAS_THEM = sys.version_info >= (3, 14)
 
 
 @asynccontextmanager
@@ -29,27 +34,39 @@ async def submit(settings: Settings, *, opener: peers.Opener) -> AsyncIterator[M
 
 
 def lines(_results: Results) -> Sequence[Line]:
-    """Against the standard library's threads."""
+    """Against the standard library's threads, and its interpreters where there are any."""
+    found = _lines("threads", OURS, EXECUTOR)
+    return [*found, *_lines("interpreters", INTERPRETERS, INTERPRETER_EXECUTOR)] if HAS_THEM else found
+
+
+def _lines(what: str, ours: str, theirs: str) -> list[Line]:
     return [
         Line(
-            "threads: no-op submits gathered, rate",
-            (OURS, "noop"),
-            (EXECUTOR, (EXECUTOR, "noop")),
+            f"{what}: no-op submits gathered, rate",
+            (ours, "noop"),
+            (theirs, (theirs, "noop")),
             goal=Goal(3.0, at_least=True),
             unit="/s",
             inverse=True,
         ),
-        Line("threads: one task, p50", (OURS, "p50"), (EXECUTOR, (EXECUTOR, "p50")), goal=Goal(1.0)),
-        Line("threads: one task, p99", (OURS, "p99"), (EXECUTOR, (EXECUTOR, "p99"))),
+        Line(f"{what}: one task, p50", (ours, "p50"), (theirs, (theirs, "p50")), goal=Goal(1.0)),
+        Line(f"{what}: one task, p99", (ours, "p99"), (theirs, (theirs, "p99"))),
     ]
 
 
+_CONTENDERS = [
+    Contender(OURS, partial(submit, opener=peers.offloop_threads)),
+    Contender(EXECUTOR, partial(submit, opener=peers.thread_pool_executor)),
+]
+if HAS_THEM:
+    _CONTENDERS += [
+        Contender(INTERPRETERS, partial(submit, opener=peers.offloop_interpreters)),
+        Contender(INTERPRETER_EXECUTOR, partial(submit, opener=peers.interpreter_pool_executor)),
+    ]
+
 CASE = Case(
     "P11",
-    "thread workers: gather of no-ops, and one after the other",
-    [
-        Contender(OURS, partial(submit, opener=peers.offloop_threads)),
-        Contender(EXECUTOR, partial(submit, opener=peers.thread_pool_executor)),
-    ],
+    "thread and interpreter workers: gather of no-ops, and one after the other",
+    _CONTENDERS,
     lines,
 )
