@@ -2,6 +2,7 @@
 
 One job raises, one crashes, one hangs, one returns what can't be pickled, and
 one needs two attempts.  Each fails by itself; the good ones are not disturbed.
+Of the one that crashed there is a report.
 
 Run it with ``python examples/crash_report.py``.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +30,7 @@ def raises() -> float:
 
 
 def crashes() -> None:
+    print("something is wrong with this image", file=sys.stderr)
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
@@ -62,6 +65,13 @@ def verdict(outcome: Any) -> str:
     return f"returned {outcome}"
 
 
+def print_report(crash: offloop.WorkerCrashed) -> None:
+    """What is known of a worker that died."""
+    print(f"\n{crash}")
+    print(f"out of memory: {crash.out_of_memory}; peak: {(crash.peak_rss or 0) / (1 << 20):.0f} MiB")
+    print(crash.stack)
+
+
 async def main() -> None:
     async with offloop.WorkerPool(2) as pool:
         retried = pool.options(timeout=10, retries=1)
@@ -70,6 +80,9 @@ async def main() -> None:
         outcomes = await asyncio.gather(*jobs, return_exceptions=True)
     for job, outcome in zip(JOBS, outcomes, strict=True):
         print(f"{job.__name__:20} {verdict(outcome)}")
+    for outcome in outcomes:
+        if isinstance(outcome, offloop.WorkerCrashed):
+            print_report(outcome)
 
 
 asyncio.run(main())
