@@ -2,13 +2,13 @@
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
-# python_version PYTHON: prints "3.12", or one line on stderr, and status 2, if it is too old or missing.
+# python_version PYTHON: prints "3.12" ("3.13t" for a free-threaded build), or one line on stderr, and status 2, if it is too old or missing.
 python_version() {
     local found
     if ! command -v "$1" >/dev/null; then
         echo "there is no program '$1' (set PYTHON to choose a Python 3.11 or newer)" >&2
         exit 2
-    elif ! found="$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2]); sys.exit(sys.version_info < (3, 11))' 2>&1)"; then
+    elif ! found="$("$1" -c 'import sys, sysconfig; print("%d.%d" % sys.version_info[:2] + "t" * bool(sysconfig.get_config_var("Py_GIL_DISABLED"))); sys.exit(sys.version_info < (3, 11))' 2>&1)"; then
         echo "offloop needs Python 3.11 or newer; '$1' is ${found:-something else} (set PYTHON to choose another)" >&2
         exit 2
     fi
@@ -25,6 +25,6 @@ make_environment() {
     fi
     echo "Setting up ${directory#"$root/"} ..." >&2
     "$python" -m venv --clear "$directory"
-    "$directory/bin/python" -m pip install -qq --disable-pip-version-check --editable "$root[$extras]"
+    "$directory/bin/python" -m pip install -qq --disable-pip-version-check --prefer-binary --editable "$root[$extras]"
     echo "$stamp" >"$directory/stamp"  # last, so that a broken installation is made anew
 }

@@ -8,6 +8,7 @@ What counts is the language of a fenced block, and a comment on the line above i
 * ``console``: each line ``$ COMMAND`` is run by bash, and prints the lines below it.
 * ``<!-- file: NAME -->`` above a block: it is saved under that name, and not run.
 * ``<!-- fragment -->`` above a ``python`` block: it is compiled, and not run.
+* ``<!-- needs: MODULE... -->`` above a ``python`` block: it is run where these can be imported.
 
 The blocks of one page run in order, in one temporary folder.
 
@@ -17,6 +18,7 @@ Usage: python scripts/snippets.py [PAGE...]
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import re
 import subprocess
@@ -32,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BOUND = 60.0
 
 _BLOCK = re.compile(
-    r"(?:^<!-- (?P<mark>fragment|file: \S+) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
+    r"(?:^<!-- (?P<mark>fragment|(?:file|needs): [\w. -]+) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 _COMMAND = re.compile(r"^\$ (.+)\n?((?:(?!\$ ).*\n?)*)", re.MULTILINE)
@@ -95,8 +97,13 @@ def _problems(block: Block, folder: Path) -> Iterator[str]:
             yield from _compare(output, _shell(command, folder), command)
     elif block.language == "python":
         compile(block.code, f"line {block.line}", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        if not block.mark:
+        if not block.mark or _has_all(block.mark.removeprefix("needs: ")):
             yield from _run_program(block, folder)
+
+
+def _has_all(modules: str) -> bool:
+    """Whether all these can be imported; ``fragment`` names none."""
+    return all(name != "fragment" and importlib.util.find_spec(name) for name in modules.split())
 
 
 def _run_program(block: Block, folder: Path) -> Iterator[str]:
