@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import Any
 
+import psutil
 import pytest
 from support import streaming, tasks
 from support.bounds import eventually
@@ -59,22 +60,22 @@ class StreamClosingContract(Context):
             assert await worker.submit(tasks.echo, 1) == 1
 
     async def test_closing_interrupts_a_generator_whose_code_runs(self, mailbox: Mailbox) -> None:
-        async with self.worker() as worker:
-            async with worker.stream(streaming.yield_then_spin, mailbox.path) as stream:
+        async with self.pool(1, cancel_grace=30) as pool:
+            async with pool.stream(streaming.yield_then_spin, mailbox.path) as stream:
                 assert await anext(stream) == 0
                 assert await mailbox.next() == "blocks"
             assert mailbox.drain() == ["TaskCancelled", "finally"]
-            assert await worker.submit(tasks.echo, 1) == 1
+            assert await pool.submit(tasks.echo, 1) == 1
 
     async def test_closing_interrupts_a_generator_on_a_worker_with_an_event_loop(
         self, mailbox: Mailbox
     ) -> None:
-        async with self.worker(concurrency=2) as worker:
-            async with worker.stream(streaming.yield_then_spin, mailbox.path) as stream:
+        async with self.pool(1, factory=self.make_factory(concurrency=2), cancel_grace=30) as pool:
+            async with pool.stream(streaming.yield_then_spin, mailbox.path) as stream:
                 assert await anext(stream) == 0
                 assert await mailbox.next() == "blocks"
             assert mailbox.drain() == ["TaskCancelled", "finally"]
-            assert await worker.submit(tasks.echo, 1) == 1
+            assert await pool.submit(tasks.echo, 1) == 1
 
     async def test_what_a_generator_raises_when_closed_is_kept(self) -> None:
         async with self.worker() as worker:
@@ -167,6 +168,8 @@ class StreamCrashContract(Context):
             stream = pool.stream(streaming.tell_each, 100_000, mailbox.path)
             for _ in range(ITEMS):
                 await mailbox.next()
+            worker = psutil.Process(pid)  # it tells of the last item before it sends it, then sleeps
+            await eventually(lambda: worker.status() == psutil.STATUS_SLEEPING)
             os.kill(pid, 9)
             await eventually(stream.execution.done)
             seen: list[Any] = []
