@@ -32,8 +32,8 @@ from offloop.scheduling.estimate import Kinds
 from offloop.scheduling.scheduler import Scheduler
 from offloop.scheduling.state import Plan, WorkerState
 
-#: Taking tasks; finishing them; killed; (a single worker) crashed or unable to start; the parent's.
-OPEN, CLOSING, KILLED, BROKEN, FORKED = range(5)
+#: Taking tasks; finishing them; (a single worker) crashed or unable to start; killed; the parent's.
+OPEN, CLOSING, BROKEN, KILLED, FORKED = range(5)
 
 #: Seconds between looks at workers that hold more than they run.
 TICK = 0.002
@@ -302,7 +302,7 @@ class Dispatcher:
 
     def kill(self) -> None:
         """End every worker at once; what is outstanding fails with `WorkerKilled`."""
-        if self.status in (KILLED, BROKEN, FORKED):
+        if self.status >= BROKEN:
             return
         self.status = KILLED
         self.scheduler.closing = True
@@ -317,7 +317,7 @@ class Dispatcher:
         """A worker could not start, or was ``killed`` meanwhile; after a few in a row what waits fails."""
         self.start_failures += KILLED_START if killed else 1
         if not self.policy.heal:
-            self.status = KILLED if self.status == KILLED else BROKEN
+            self.status = max(self.status, BROKEN)
         elif self.start_failures < MAX_START_FAILURES:
             return
         self.start_failures = 0.0
@@ -327,7 +327,7 @@ class Dispatcher:
     def worker_crashed(self, make_error: Callable[[], BaseException]) -> None:
         """A worker died; a single one is not replaced."""
         if not self.policy.heal:
-            self.status = KILLED if self.status == KILLED else BROKEN
+            self.status = max(self.status, BROKEN)
             self.fail_waiting(lambda execution: make_error())
 
     def worker_ended(self, handle: WorkerHandle, code: int | None) -> None:

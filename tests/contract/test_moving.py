@@ -25,6 +25,7 @@ from support.refusing import (
 
 from offloop import (
     AutoWorkerFactory,
+    Execution,
     SerializationError,
     WorkerCrashed,
     WorkerKilled,
@@ -87,13 +88,19 @@ async def test_a_bootstrap_that_fails_otherwise_fails_as_ever() -> None:
         assert pool.context == "interpreter"
 
 
+async def held_on_both_sides(pool: WorkerPool) -> tuple[Execution[int], Execution[int]]:
+    """A task that is held in the interpreter, and one in the process to which the worker moved."""
+    here = pool.submit(hold)
+    await here.channel.receive()
+    assert await pool.submit(pid, Refused()) != HERE
+    there = pool.submit(hold)
+    await there.channel.receive()
+    return here, there
+
+
 async def test_what_runs_in_the_interpreter_meanwhile_ends_there() -> None:
     async with WorkerPool(1, factory=AutoWorkerFactory(concurrency=2)) as pool:
-        here = pool.submit(hold)
-        await here.channel.receive()
-        assert await pool.submit(pid, Refused()) != HERE
-        there = pool.submit(hold)
-        await there.channel.receive()
+        here, there = await held_on_both_sides(pool)
         for execution in here, there:
             await execution.channel.send("go on")
         assert await here == HERE != await there
@@ -102,11 +109,7 @@ async def test_what_runs_in_the_interpreter_meanwhile_ends_there() -> None:
 
 async def test_a_running_task_of_either_can_be_cancelled() -> None:
     async with WorkerPool(1, factory=AutoWorkerFactory(concurrency=2)) as pool:
-        here = pool.submit(hold)
-        await here.channel.receive()
-        assert await pool.submit(pid, Refused()) != HERE
-        there = pool.submit(hold)
-        await there.channel.receive()
+        here, there = await held_on_both_sides(pool)
         for execution in here, there:
             execution.cancel()
             with pytest.raises(asyncio.CancelledError):

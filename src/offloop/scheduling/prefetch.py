@@ -67,8 +67,7 @@ def choose_recalls(
     recalls: list[tuple[WorkerState[T], list[T]]] = []
     for worker in ahead:
         silent = now - worker.progress - latency
-        stuck = is_stuck(worker, silent)
-        if silent < PATIENCE or not (helpers or stuck):
+        if silent < PATIENCE or not ((stuck := is_stuck(worker, silent)) or helpers):
             continue
         behind = list(worker.hand.values())[slots:]
         movable = [i for i in behind if not i.pin and i.key is None and i.id not in worker.recalled]
