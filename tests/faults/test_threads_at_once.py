@@ -1,4 +1,4 @@
-"""Many threads use one thing at the same time: they switch all the time, and without the GIL run in parallel."""
+"""Many threads use one thing at once: they switch all the time, and without the GIL they run in parallel."""
 
 from __future__ import annotations
 
