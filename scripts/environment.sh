@@ -2,6 +2,9 @@
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
+# Without bytecode each of the many processes compiles offloop anew, which takes ten times as long as the rest of its start.
+unset PYTHONDONTWRITEBYTECODE
+
 # python_version PYTHON: prints "3.12" ("3.13t" for a free-threaded build), or one line on stderr, and status 2, if it is too old or missing.
 python_version() {
     local found
