@@ -129,6 +129,7 @@ def test_after_many_pools_there_is_no_more_than_before(run_long: Any, in_full: b
 
     async def live() -> None:
         audits = []
+        threads = threading.active_count()
         for pools in (2, count):
             for number in range(pools):
                 pool = WorkerPool(2, factory=CONTEXTS[context]())
@@ -136,6 +137,7 @@ def test_after_many_pools_there_is_no_more_than_before(run_long: Any, in_full: b
                 if number % 2:
                     pool.kill()
                 await pool.shutdown()
+            await eventually(lambda: threading.active_count() == threads)  # nobody waits for a killed one
             audits.append(Audit.take())
         audits[0].check_flat(audits[1])
 
