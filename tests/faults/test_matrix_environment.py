@@ -178,6 +178,17 @@ def test_what_hangs_at_the_end_of_a_worker_is_ended(same_loop: Any, context: str
 
 
 @PROCESSES
+@pytest.mark.usefixtures("impatient")
+def test_what_hangs_at_the_end_of_a_worker_that_cannot_start_is_ended(same_loop: Any, context: str) -> None:
+    async def start() -> None:
+        async with WorkerPool(1, factory=CONTEXTS[context](bootstrap=spoiling.fail_and_hang_at_exit)) as pool:
+            with pytest.raises(WorkerStartError, match="it fails"):
+                await pool.submit(os.getpid)
+
+    same_loop(start())
+
+
+@PROCESSES
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
 def test_a_worker_that_is_stopped_between_two_tasks_frees_the_next_one(
     same_loop: Any, context: str, how: str

@@ -159,6 +159,14 @@ async def test_frames_of_every_kind_with_nonsense_in_them_keep_no_task_from_endi
         assert ends == recording.outcomes or ... in ends
 
 
+async def test_a_worker_that_says_too_late_that_it_could_not_start_is_ended(recording: Recording) -> None:
+    at = recording.beginning
+    for payload in b"", b"1234567":
+        said = recording.data[:at] + frame(frames.REFUSED, payload)
+        (ends,) = await replay_all(at, [(said, b"")])
+        assert ends == recording.expected(at)
+
+
 async def test_a_byte_that_is_spoilt_keeps_no_task_from_ending(recording: Recording) -> None:
     choice = random.Random(1)
     every_other = range(recording.beginning, len(recording.data), 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -53,7 +53,7 @@ CHUNK = 1 << 16
 BUDGET = 0.0005
 #: Records delivered between looks at the clock.
 STRIDE = 16
-#: Seconds that a worker may take to exit after it said goodbye.
+#: Seconds that a worker may take to exit after its last word.
 EXIT_GRACE = 3.0
 
 
@@ -70,10 +70,8 @@ class ProcessLink(Link):
         oom: OomWatch,
         logs: LogReceiver,
     ) -> None:
-        self._loop = loop
-        self._starter = starter
-        self._options = options
-        self._owner = owner
+        self._loop, self._starter = loop, starter
+        self._options, self._owner = options, owner
         self._oom, self._logs = oom, logs
         self._definitions = definitions
         self._lending = Lending(loop, lambda parts: self._outbox.write(parts))  # noqa: PLW0108 -- made later
@@ -81,11 +79,10 @@ class ProcessLink(Link):
         self._replies = Replies(definitions, self._lending)
         self._frames = FrameDecoder(LIMIT)
         self._process: WorkerProcess | None = None
-        self._has_begun = False
         self._peak_rss: int | None = None
         self._problem: BaseException | None = None
         self._said_bye = self._was_ready = self._kill_asked = self._over = False
-        self._is_orphan = self._is_stopping = False
+        self._has_begun = self._is_orphan = self._is_stopping = False
         self._nonsense: str | None = None
         self._unread: list[Record] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -102,8 +99,7 @@ class ProcessLink(Link):
             ends = open_ends(self._options.slots + 1)
         except Exception as error:  # nothing is open, and there is nothing to release
             self._over = True
-            exit = Exit(None, False, problem=could_not_start("a worker", error))
-            loop.call_soon(owner.link_exited, exit)
+            loop.call_soon(owner.link_exited, Exit(None, False, problem=could_not_start("a worker", error)))
             return
         self._data, control, self.ledger, worker, fds = ends
         self._words = self.ledger.words
@@ -275,15 +271,16 @@ class ProcessLink(Link):
             elif kind == READY and not self._was_ready:
                 self._was_ready = True
                 self._owner.link_ready()
-            elif kind == REFUSED:
+            elif kind == REFUSED and not self._was_ready:
                 self._problem = not_started(self._replies.decode_failure(payload))
+                self._after(EXIT_GRACE, self._exit_overdue)
             elif kind == MODULES:
                 self._starter.learn(bytes(payload).decode(errors="replace").split())
             elif kind == RETIRE:
                 self._owner.link_overgrown(*unpack_numbers(payload)[:2])
             elif kind == BYE:
                 self._said_bye = True
-                self._timer = self._loop.call_later(EXIT_GRACE, self._exit_overdue)
+                self._after(EXIT_GRACE, self._exit_overdue)
         except Exception as error:  # nothing of the user's is called here: a task wrote to this socket
             self._spoilt(error)
 
@@ -340,17 +337,21 @@ class ProcessLink(Link):
         if not self._said_bye and self._problem is None:
             self._signal(signal.SIGKILL)
 
+    def _after(self, seconds: float, callback: Callable[..., object], *args: object) -> None:
+        """Set the timer of the end, instead of what it was set to."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, callback, *args)
+
     def _exit_overdue(self) -> None:
-        """It said goodbye and did not go: a thread that does not end, a slow ``atexit``."""
+        """It did not go: a thread that does not end, a slow ``atexit``."""
         self._signal(signal.SIGTERM)
-        self._timer = self._loop.call_later(1.0, self._signal, signal.SIGKILL)
+        self._after(1.0, self._signal, signal.SIGKILL)
 
     def _process_ended(self) -> None:
         """The pidfd says that the process is gone; its status comes from who started it."""
-        if self._timer is not None:
-            self._timer.cancel()
         grace, status = (0.0, signal.SIGKILL.value) if self._is_orphan else (STATUS_GRACE, None)
-        self._timer = self._loop.call_later(grace, self._finish, status)
+        self._after(grace, self._finish, status)
 
     def ended(self, status: int | None, peak_rss: int | None) -> None:
         """The process is gone, with this wait status (None: the template that knew it is gone too)."""
