@@ -49,6 +49,7 @@ async def test_a_worker_has_no_descriptors_but_its_own(start_method: Any) -> Non
     assert files.pop(1) == os.readlink("/proc/self/fd/1")
     assert files.pop(2).partition(":")[0] in ("pipe", os.readlink("/proc/self/fd/2").partition(":")[0])
     others = {name for name in files.values() if not name.startswith(("/memfd:offloop-ledger", "anon_inode"))}
+    others = {name for name in others if "/libffi.so." not in name}  # opens itself, for its trampolines
     lifelines = {name for name in others if name.startswith("pipe:")}
     assert len(lifelines) == (start_method == "exec")
     assert len(others - lifelines) == 2  # data and control

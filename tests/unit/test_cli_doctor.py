@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from collections.abc import Iterator
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,15 @@ def test_one_core_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check("cores").verdict == "note"
 
 
+@pytest.fixture
+def no_fork_server() -> Iterator[None]:
+    """Ends what the standard library starts for its pools from Python 3.14 on, and keeps."""
+    yield
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("no_fork_server")
 def test_bench_measures_both_sides(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
