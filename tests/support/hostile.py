@@ -300,6 +300,16 @@ class ActingBootstrap(ActsOnDelete):
     """A bootstrap that acts."""
 
 
+class NeverExitingBootstrap(ActsOnDelete):
+    """A bootstrap that acts, and leaves an exit function that does not return."""
+
+    def __call__(self, value: object) -> None:
+        from support.spoiling import hang_at_exit
+
+        hang_at_exit()
+        super().__call__(value)
+
+
 class HangingBootstrap:
     """A bootstrap that waits at a gate."""
 

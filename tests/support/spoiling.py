@@ -267,12 +267,6 @@ def hang_at_exit() -> None:
     atexit.register(sleep_for_ever)
 
 
-def fail_and_hang_at_exit(environment: object) -> None:
-    """Fail as a bootstrap; the worker does not exit by itself then."""
-    hang_at_exit()
-    raise ValueError("it fails")
-
-
 def fail_at_exit(how: str) -> None:
     """Register an exit function that raises, exits or crashes."""
     import atexit
