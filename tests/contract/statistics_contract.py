@@ -102,7 +102,7 @@ class StatisticsContract(Context):
             assert outcomes(pool.statistics()) == {"succeeded": 2, "failed": 1, "cancelled": 1}
 
     async def test_a_running_task_that_is_cancelled_or_takes_too_long(self, mailbox: Mailbox) -> None:
-        async with self.pool(1) as pool:
+        async with self.pool(1, cancel_grace=30) as pool:
             spinning = pool.submit(tasks.spin, mailbox.path)
             assert await mailbox.next() == "started"
             spinning.cancel()

@@ -141,7 +141,7 @@ async def test_what_the_threads_of_a_task_say_arrives_whole_and_in_order() -> No
 async def test_cancels_race_with_the_ends_of_tasks_on_threads() -> None:
     chance = random.Random(1)
     ran: list[int] = []
-    async with WorkerPool(4, factory=ThreadWorkerFactory(concurrency=2)) as pool:
+    async with WorkerPool(4, factory=ThreadWorkerFactory(concurrency=2), cancel_grace=30) as pool:
         for _ in range(40):
             first = len(ran)
             executions = [pool.submit(ran.append, number) for number in range(50)]
