@@ -6,6 +6,7 @@ import asyncio
 import faulthandler
 import gc
 import inspect
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     mark_children()
+    # A shell has jobs in the background ignore these, and so would the programs that tests run.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     if config.getoption("--uvloop"):
         _loop_runner(config)(asyncio.sleep(0))  # what uvloop opens once and keeps is no test's leak
 
