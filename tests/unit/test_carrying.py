@@ -6,6 +6,7 @@ import gc
 import sys
 import threading
 import types
+import warnings
 import weakref
 from collections.abc import Sequence
 from contextvars import Context, ContextVar, copy_context
@@ -119,6 +120,12 @@ def test_what_can_not_be_sent_makes_no_frame() -> None:
     wire = Wire()
     assert kinds(wire.send(context, None, context, None)) == [CALL] * 4
     assert kinds(wire.send(None, context)) == [CALL] * 2
+
+
+@pytest.mark.skipif(not hasattr(warnings, "_warnings_context"), reason="filters of warnings are no variable")
+def test_the_filters_of_a_context_stay_here() -> None:
+    context = context_of((warnings.__dict__["_warnings_context"], "filters"))
+    assert kinds(Wire().send(context)) == [CALL]
 
 
 def test_values_that_are_equal_and_not_the_same_are_told_apart() -> None:

@@ -10,6 +10,7 @@ This module loads in workers: only light imports.
 
 from __future__ import annotations
 
+import warnings
 from _weakref import ref
 from contextvars import Context
 from operator import is_
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from offloop.wire.variables import Key, Variable
+
+
+#: They mean nothing in another process: there, a context that records warnings would keep them.
+_STAYING = {provider, getattr(warnings, "_warnings_context", provider)}
 
 
 class _Stale:
@@ -102,7 +107,7 @@ class ContextEncoder:
     def _encode(self, context: Context) -> bytes:
         entries: list[tuple[Key, bytes]] = []
         for variable, value in context.items():
-            key = key_of(variable, self._is_importable) if variable is not provider else None
+            key = key_of(variable, self._is_importable) if variable not in _STAYING else None
             data = self._encode_value(variable, value) if key is not None else None
             if key is not None and data is not None:
                 entries.append((key, data))
