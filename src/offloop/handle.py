@@ -312,7 +312,7 @@ class WorkerHandle:
         self.link.poll()
         if execution.done():
             return
-        running = dict(self.link.running())
+        running = [id for id, _ in self.link.running() if id in self.state.hand]  # another one has ended
         if execution.id in running or (seen_idle and not running):
             # The latter is a worker that is stopped, hangs between two tasks, or whose answer was lost.
             self._is_overdue = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -132,12 +133,15 @@ class LoggingContract(LoggingContext):
         made_by = {record.getMessage(): record.task_id for record in seen.records}  # type: ignore[attr-defined]
         assert made_by == {"a before": a, "a after": a, "b before": b, "b after": b}
 
-    async def test_a_thread_that_a_task_starts_logs_for_no_task(self, seen: Seen) -> None:
+    async def test_a_thread_that_a_task_starts_logs_for_it_only_where_it_inherits_the_context(
+        self, seen: Seen
+    ) -> None:
         async with self.worker() as worker:
             await worker.submit(speaking.say_in_thread)
         (record,) = seen.records
         assert (record.getMessage(), record.threadName) == ("from a thread", "aside")
-        assert getattr(record, "task_id", None) is None
+        inherits = bool(getattr(sys.flags, "thread_inherit_context", False))
+        assert (getattr(record, "task_id", None) is not None) == inherits
 
     async def test_a_thread_with_the_tasks_context_logs_for_it(self, seen: Seen) -> None:
         async with self.worker() as worker:

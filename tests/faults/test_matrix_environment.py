@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from matrix import CONTEXTS, PROCESSES as DYING, Fault, Gives, Raises, innocent_tasks_succeed, matrix, survive
 from support import hostile, spoiling, tasks
@@ -17,6 +18,7 @@ from support.gates import Gate
 
 from offloop import TaskFailed, WorkerCrashed, WorkerKilled, WorkerPool, WorkerStartError, handle
 from offloop.contexts import process_link
+from offloop.shm.ledger import SLOTS
 
 ALL = pytest.mark.parametrize("context", CONTEXTS)
 PROCESSES = pytest.mark.parametrize("context", DYING)
@@ -210,6 +212,28 @@ def test_a_worker_that_is_stopped_between_two_tasks_frees_the_next_one(
                     async with asyncio.timeout(0.1):
                         await execution
             assert await behind != before
+
+    same_loop(stop())
+
+
+@PROCESSES
+def test_a_worker_that_is_stopped_before_it_notes_that_a_task_has_ended_frees_the_next_one(
+    same_loop: Any, context: str
+) -> None:
+    async def stop() -> None:
+        async with WorkerPool(1, factory=CONTEXTS[context](), cancel_grace=0.1) as pool:
+            ended = pool.submit(os.getpid)
+            before = await ended
+            os.kill(before, signal.SIGSTOP)
+            await eventually(lambda: psutil.Process(before).status() == psutil.STATUS_STOPPED)
+            (handle,) = pool._dispatcher.handles.values()
+            handle.link.ledger.words[SLOTS] = ended.id  # type: ignore[attr-defined]
+            execution = pool.submit(tasks.echo, 1)
+            behind = pool.submit(os.getpid)
+            await eventually(lambda: execution.worker_id is not None)
+            execution.cancel()
+            assert await behind != before
+            assert execution.cancelled()
 
     same_loop(stop())
 
