@@ -133,6 +133,15 @@ def run_loop(request: pytest.FixtureRequest) -> Iterator[LoopRunner]:
         pytest.fail("the event loop was told of errors:\n" + "\n".join(map(repr, runner.errors)))
 
 
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads are switched as often as can be."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
 @pytest.fixture(name="fail_after")
 def _fail_after() -> Callable[[float], Any]:
     """`support.bounds.fail_after`."""

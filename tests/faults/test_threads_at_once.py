@@ -6,11 +6,10 @@ import asyncio
 import gc
 import os
 import random
-import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -22,37 +21,20 @@ from support.threads_at_once import run_and_note, speak_from_threads
 
 from offloop import Execution, Executor, ThreadWorkerFactory, WorkerPool
 
+pytestmark = pytest.mark.usefixtures("restless")
 THREADS = 6
-
-
-@pytest.fixture(autouse=True)
-def restless() -> Iterator[None]:
-    """Threads are switched as often as can be."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
 
 
 def on_threads(work: Callable[[int], None]) -> None:
     """Call ``work(0)``, ``work(1)``… on threads that start together; raise what one of them raised."""
     start = threading.Barrier(THREADS)
-    problems: list[BaseException] = []
 
     def run(number: int) -> None:
-        try:
-            start.wait()
-            work(number)
-        except BaseException as error:  # raised below, on the test's own thread
-            problems.append(error)
+        start.wait()
+        work(number)
 
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if problems:
-        raise problems[0]
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(run, range(THREADS)))
 
 
 @pytest.mark.parametrize("factory", ["thread", "process"])

@@ -6,7 +6,6 @@ import contextlib
 import os
 import pickle
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from itertools import combinations_with_replacement
@@ -172,6 +171,7 @@ class TestJournal:
             assert ended >= set(range(1, running)), "what came before it has ended"
             assert ended <= set(range(1, running + 1)), "what comes behind it has not begun"
 
+    @pytest.mark.usefixtures("restless")
     def test_a_living_writer_in_another_thread_is_never_seen_half_way(self, views: Pair) -> None:
         worker, parent = views
         ours, theirs = socket.socketpair()
@@ -188,8 +188,6 @@ class TestJournal:
             theirs.close()
 
         read = bytearray()
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(1e-6)
         thread = threading.Thread(target=write)
         try:
             thread.start()
@@ -204,7 +202,6 @@ class TestJournal:
                 if not data:
                     break
         finally:
-            sys.setswitchinterval(interval)
             ours.close()
             thread.join()
         records = decode(bytes(read))

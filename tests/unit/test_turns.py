@@ -45,6 +45,7 @@ class TestTakingBack:
         assert len(set(outcomes)) == len(outcomes)
         assert set(range(1, count + 1)) <= set(outcomes)
 
+    @pytest.mark.usefixtures("restless")
     def test_two_threads_at_once_share_out_all_places(self) -> None:
         count = 20_000
         turns = Turns()
@@ -59,8 +60,6 @@ class TestTakingBack:
                 returned.extend(turns.take_back([(place, place) for place in ahead]))
 
         other = threading.Thread(target=take_back)
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(1e-6)
         try:
             other.start()
             start.wait()
@@ -68,7 +67,6 @@ class TestTakingBack:
                 if turns.begin():
                     run.append(turns.place)  # noqa: PERF401  # a comprehension would read `place` as late
         finally:
-            sys.setswitchinterval(interval)
             other.join()
         assert sorted(run + returned) == list(range(1, count + 1))
         assert not turns._taken_back, "nothing is remembered of places that are past"
