@@ -14,13 +14,20 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from offloop.child.chunk import Outcome
 from offloop.errors import QueueFull
 from offloop.inputs import SyncInput, is_async, read_rows
 from offloop.scheduling.chunking import TURN, Chunker
 from offloop.task import CallableTask
+
+NUMBERS = frozenset({type(None), bool, int, float, complex})
+TEXTS = frozenset({str, bytes})
+#: Characters or bytes of a text that costs no more than a number.
+SHORT = 100
+#: Parts of such a tuple.
+FEW = 4
 
 
 class MapWorker(Protocol):
@@ -95,6 +102,15 @@ class Chunk:
                 self.outcome = execution.result()
 
 
+def is_light(value: object) -> bool:
+    """Whether pickling a value takes next to no time: a number, a short text, a short tuple of such."""
+    kind = type(value)
+    if kind is tuple:
+        row = cast("tuple[object, ...]", value)
+        return len(row) <= FEW and all(map(is_light, row))
+    return kind in NUMBERS or (kind in TEXTS and len(cast("str | bytes", value)) <= SHORT)
+
+
 class Feed:
     """Pulls the inputs and sends them, from its construction on.
 
@@ -106,7 +122,8 @@ class Feed:
         iterables: the inputs.
         chunker: decides the size of chunks; none is larger than ``limit``.
         slots: how many chunks may be outstanding.
-        limit: how many rows may be in flight.
+        limit: how many rows may be in flight, or None for what fills all slots.
+        buffer: how many there may be at least, where there is no limit.
         timeout: running time of a chunk in seconds, or None for the worker's own default.
         on_sent: called with each chunk when it was sent.
         on_done: called with each chunk when it is done, and with None when the inputs have ended.
@@ -120,7 +137,8 @@ class Feed:
         chunker: Chunker,
         *,
         slots: int,
-        limit: int,
+        limit: int | None,
+        buffer: int,
         timeout: float | None,
         on_sent: Callable[[Chunk], object],
         on_done: Callable[[Chunk | None], object],
@@ -131,6 +149,7 @@ class Feed:
         self._chunker = chunker
         self._slots = slots
         self._limit = limit
+        self._buffer = buffer
         self._timeout = timeout
         self._on_sent = on_sent
         self._on_done = on_done
@@ -249,8 +268,8 @@ class Feed:
                 self._rows.append(row)
                 self.in_flight += 1
                 self._space.set()
-                if self.in_flight >= self._limit:
-                    await self._room.wait_until(lambda: self.in_flight < self._limit)
+                if not self._has_room():
+                    await self._room.wait_until(self._has_room)
                 if time.perf_counter() - turn > TURN:
                     await asyncio.sleep(0)
                     turn = time.perf_counter()
@@ -261,7 +280,14 @@ class Feed:
             return False
         if self._has_async_input:
             return bool(self._rows)
-        return self.in_flight + self._chunker.next_size() <= self._limit
+        return self._has_room(self._chunker.next_size())
+
+    def _has_room(self, size: int = 1) -> bool:
+        """Whether so many more rows may be in flight."""
+        in_flight = self.in_flight + size
+        if self._limit is not None:
+            return in_flight <= self._limit
+        return in_flight <= self._buffer or in_flight <= self._slots * self._chunker.next_size()
 
     async def _send(self, rows: Sequence[Any], began: float) -> None:
         """Send a chunk whose pulling began at ``began``, when the worker has room for it."""
@@ -299,7 +325,10 @@ class Feed:
         self._outstanding.pop(execution, None)
         chunk.finish(execution)
         if chunk.outcome is not None:
-            self._chunker.record(len(chunk.rows), chunk.outcome[0])
+            seconds, values, _ = chunk.outcome
+            if not (is_light(chunk.rows[-1]) and is_light(values[-1])):
+                self._chunker.weigh()
+            self._chunker.record(len(chunk.rows), seconds)
         self._space.set()
         self._on_done(chunk)
 

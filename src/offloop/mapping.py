@@ -23,6 +23,8 @@ from offloop.maprun import MapOptions, MapRun
 from offloop.progress import ProgressBar, progress_bar
 
 R = TypeVar("R")
+#: Results handed out between looks at the clock.
+BLOCK = 512
 
 
 class Map(AsyncIterator[R], Awaitable[list[R]]):
@@ -34,7 +36,7 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
 
     Rows are sent in chunks, and a chunk is one task.  Without ``chunksize``
     their size follows measured durations: items that take 1 ms or longer go
-    alone, and fast ones by up to 2,048.  An item that raises fails alone.  If a
+    alone, and fast ones by up to 4,096.  An item that raises fails alone.  If a
     chunk fails as a whole, since its worker died or a row or a result in it could not
     be pickled, all of its items fail with that error, whose note names them:
     they may have run, and are not run again.
@@ -54,7 +56,8 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
         chunksize: items per chunk, at most ``buffersize``; by default it adapts.
         buffersize: most items that are pulled from the inputs and not yet handed
             to the consumer; results that wait behind a slow one count.  By default
-            8,192, or 1,024 per worker if that is more; set it where items are large.
+            8,192, or 1,024 per worker, or four of their chunks for each worker, whatever
+            is most; set it where items are large.
         timeout: seconds of running time an item may take; each is then a chunk of its own.
         return_exceptions: put failures in the place of results instead of raising
             the first one.  Those of inputs and ``progress`` are raised all the same.
@@ -187,8 +190,10 @@ async def _iterate(run: MapRun) -> AsyncGenerator[Any, None]:
     try:
         while (values := await run.next_values()) is not None:
             last = values.pop()
-            for value in values:
-                yield value
+            for at in range(0, len(values), BLOCK):
+                for value in values[at : at + BLOCK]:
+                    yield value
+                await run.give_way()
             run.release(len(values) + 1)  # before the last one, so that the next chunk is on its way
             yield last
     finally:

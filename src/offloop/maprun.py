@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import reprlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from offloop.child.chunk import run_chunk, run_star_chunk
@@ -16,15 +18,15 @@ from offloop.hiding import hides_arguments
 from offloop.inputs import known_length
 from offloop.mapfeed import Chunk, Feed, MapWorker, Signal
 from offloop.progress import ProgressBar, Reporter
-from offloop.scheduling.chunking import Chunker
+from offloop.scheduling.chunking import TURN, Chunker
 from offloop.task import CallableTask
 from offloop.wire.exceptions import add_note
 
 #: Chunks outstanding for each worker: one that runs, and enough behind it to
 #: cover a turn of a busy event loop.
 CHUNKS_PER_WORKER = 4
-#: The default ``buffersize``, and what it grows by with each worker: enough that
-#: fast items fill their chunks, and that a slow one does not stall the others.
+#: The least default ``buffersize``, and what it grows by with each worker: enough
+#: that a slow item does not stall the others.  Fast ones get as much as their chunks take.
 BUFFER, BUFFER_PER_WORKER = 8192, 1024
 
 
@@ -64,6 +66,7 @@ class MapRun:
         self._feed: Feed | None = None
         self._failure: BaseException | None = None  # to be raised next
         self._reporter: Reporter | None = None
+        self._turn = 0.0  # when its consumer last waited
         self.delivered = 0
         self.total: int | None = None
         self.is_closed = self.is_finished = False
@@ -92,12 +95,14 @@ class MapRun:
         if self.is_finished:
             return None
         feed = self._started_feed()
+        await self.give_way()
         while True:
-            await self._ready.wait_until(self._has_news)
+            if not self._has_news():
+                await self._ready.wait_until(self._has_news)
+                self._turn = perf_counter()
             if self._failure is not None:
                 self._raise_failure()
-            if self.is_closed:
-                raise asyncio.CancelledError("the map was closed")
+            self._check_open()
             if not self._has_done_chunk():
                 break
             if values := self._open(self._chunks.popleft()):
@@ -107,6 +112,21 @@ class MapRun:
         if self._reporter is not None:
             self._reporter.finish()
         return None
+
+    async def give_way(self) -> None:
+        """Give others on the event loop their turn, if they had none for a while.
+
+        Raises:
+            asyncio.CancelledError: the map was closed meanwhile.
+        """
+        if perf_counter() - self._turn > TURN:
+            await asyncio.sleep(0)
+            self._turn = perf_counter()
+            self._check_open()
+
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise asyncio.CancelledError("the map was closed")
 
     def release(self, count: int) -> None:
         """Note that the consumer got ``count`` results, which makes room for others."""
@@ -182,7 +202,6 @@ class MapRun:
     def _start(self, loop: asyncio.AbstractEventLoop) -> Feed:
         options = self._options
         workers = _parallelism(self._worker)
-        limit = options.buffersize or max(BUFFER, BUFFER_PER_WORKER * workers)
         self.total = known_length(self._iterables)
         if options.progress is not None:
             self._reporter = Reporter(options.progress, loop.time)
@@ -194,11 +213,11 @@ class MapRun:
                 workers,
                 length=self.total,
                 chunksize=options.chunksize if options.timeout is None else 1,
-                # Every worker gets a chunk, and has the next one waiting.
-                limit=limit if options.chunksize is not None else max(1, limit // (2 * workers)),
+                limit=_most_items(options, workers),
             ),
             slots=CHUNKS_PER_WORKER * workers,
-            limit=limit,
+            limit=options.buffersize,
+            buffer=max(BUFFER, BUFFER_PER_WORKER * workers),
             timeout=options.timeout,
             on_sent=self._chunks.append if options.ordered else lambda _: None,
             on_done=self._on_done,
@@ -208,6 +227,15 @@ class MapRun:
 def _parallelism(worker: MapWorker) -> int:
     """How many tasks the worker runs at the same time."""
     return max(1, getattr(worker, "max_workers", 1) * getattr(worker, "concurrency", 1))
+
+
+def _most_items(options: MapOptions, workers: int) -> float:
+    """The most items that a chunk may have, so that every worker gets one, and has the next one waiting."""
+    if options.buffersize is None:
+        return math.inf
+    if options.chunksize is not None:
+        return options.buffersize
+    return max(1, options.buffersize // (2 * workers))
 
 
 def unpack(chunk: Chunk, *, return_exceptions: bool) -> tuple[list[Any], BaseException | None]:

@@ -10,7 +10,7 @@ from itertools import islice, pairwise
 import pytest
 from hypothesis import given, strategies as st
 
-from offloop.scheduling.chunking import MOST_ITEMS, SLOW_ITEM, TARGET, Chunker
+from offloop.scheduling.chunking import GROWTH, MOST_ITEMS, MOST_OBJECTS, SLOW_ITEM, TARGET, Chunker
 
 
 def simulate(
@@ -54,10 +54,10 @@ def test_tiny_items_soon_travel_by_the_thousand() -> None:
     assert len(chunks) < 200
 
 
-def test_sizes_at_most_double() -> None:
+def test_sizes_grow_step_by_step() -> None:
     chunks, _ = simulate(Chunker(1), [1e-7] * 50_000, 1)
     seen = sizes(chunks)
-    assert all(after <= 2 * before for before, after in pairwise(seen))
+    assert all(after <= GROWTH * before for before, after in pairwise(seen))
 
 
 def test_small_items_fill_a_chunk_of_the_target_duration() -> None:
@@ -138,6 +138,22 @@ def test_costly_pulling_keeps_chunks_small() -> None:
         chunker.sent(size, size * 100e-6)
         chunker.record(size, size * 1e-7)
     assert chunker.next_size() <= 10
+
+
+def test_objects_travel_in_smaller_chunks() -> None:
+    chunker = Chunker(2, length=200_000)
+    chunker.weigh()
+    chunks, _ = simulate(chunker, [1e-7] * 200_000, 2)
+    assert max(sizes(chunks)) == MOST_OBJECTS
+    assert Chunker(2, chunksize=5000, limit=10_000).next_size() == 5000
+
+
+def test_what_grew_before_it_was_weighed_shrinks() -> None:
+    chunker = Chunker(2, length=10**6)
+    simulate(chunker, [1e-7] * 100_000, 2)
+    assert chunker.next_size() == MOST_ITEMS
+    chunker.weigh()
+    assert chunker.next_size() == MOST_OBJECTS
 
 
 def test_a_fixed_size_stays_within_the_limit() -> None:

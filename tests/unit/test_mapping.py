@@ -11,8 +11,15 @@ import pytest
 from fakepool import AsyncSource, FakePool, Source, collect, run_map, square, turns, until_failure
 from hypothesis import given, settings, strategies as st
 
+from offloop import maprun
 from offloop.errors import QueueFull, StatusError
-from offloop.mapping import Map
+from offloop.mapping import BLOCK, Map
+from offloop.maprun import BUFFER, CHUNKS_PER_WORKER
+from offloop.scheduling.chunking import MOST_ITEMS, MOST_OBJECTS
+
+
+def echo(item: Any) -> Any:
+    return item
 
 
 async def agen(items: Any) -> AsyncIterator[Any]:
@@ -133,6 +140,75 @@ async def test_results_that_wait_behind_a_slow_one_count_as_in_flight() -> None:
     await turns()
     assert source.pulled == 6
     await results.aclose()
+
+
+async def test_the_default_buffer_grows_with_the_chunks_of_light_items() -> None:
+    pool = FakePool(2, seconds=lambda item: 1e-7)
+    async with run_map(pool, echo, itertools.count()) as results:
+        while (await anext(results)) < 100_000:
+            pass
+        await turns()
+        assert max(map(len, pool.chunks)) == MOST_ITEMS
+        assert pool.most_outstanding <= 2 * CHUNKS_PER_WORKER
+        assert BUFFER < results._run.in_flight <= 2 * CHUNKS_PER_WORKER * MOST_ITEMS
+
+
+@pytest.mark.parametrize("item", [[1], "x" * 101, (1, [2]), (1, 2, 3, 4, 5), object()])
+async def test_items_that_are_dear_to_pickle_go_in_smaller_chunks(item: object) -> None:
+    pool = FakePool(2, seconds=lambda item: 1e-7)
+    assert len(await run_map(pool, echo, [item] * 100_000)) == 100_000
+    assert max(map(len, pool.chunks)) == MOST_OBJECTS
+
+
+@pytest.mark.parametrize("item", [None, 1.5, "x" * 100, (1, "a")])
+async def test_light_items_go_in_large_chunks(item: object) -> None:
+    pool = FakePool(2, seconds=lambda item: 1e-7)
+    assert len(await run_map(pool, echo, [item] * 100_000)) == 100_000
+    assert max(map(len, pool.chunks)) == MOST_ITEMS
+
+
+async def test_results_dear_to_pickle_keep_chunks_small_as_well() -> None:
+    pool = FakePool(2, seconds=lambda item: 1e-7)
+    await run_map(pool, lambda item: [item], range(100_000))
+    assert max(map(len, pool.chunks)) == MOST_OBJECTS
+
+
+async def test_others_on_the_event_loop_have_their_turn_within_a_large_chunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(maprun, "TURN", 0.0)
+    passed = 0
+
+    async def others() -> None:
+        nonlocal passed
+        while True:
+            await asyncio.sleep(0)
+            passed += 1
+
+    other = asyncio.ensure_future(others())
+    results = run_map(FakePool(1), echo, range(10 * BLOCK), chunksize=10 * BLOCK)
+    seen = [passed async for item in results if not item % BLOCK]
+    other.cancel()
+    assert all(before < after for before, after in itertools.pairwise(seen))
+
+
+async def test_a_map_closed_within_a_chunk_gives_no_more_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maprun, "TURN", 0.0)
+    results = run_map(FakePool(1), echo, range(10 * BLOCK), chunksize=10 * BLOCK)
+    got = 0
+
+    async def consume() -> None:
+        nonlocal got
+        async for _ in results:
+            got += 1
+
+    consumer = asyncio.ensure_future(consume())
+    while not got:
+        await asyncio.sleep(0)
+    await results.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await consumer
+    assert got < 10 * BLOCK
 
 
 async def test_nothing_is_pulled_before_the_first_result_is_asked_for() -> None:

@@ -4,8 +4,8 @@ A chunk is one task: what it costs to send (20 to 40 µs with its wake-ups) is
 shared by its items, but its items also wait for each other.  So fast items
 travel by the thousand, and slow ones alone.  Three known ideas meet here:
 
-* Like a transport's slow start, the size begins at 1 and at most doubles each
-  time a chunk of the present size comes back: nothing is known at first.
+* Like a transport's slow start, the size begins at 1 and grows fourfold at most
+  each time a chunk of the present size comes back: nothing is known at first.
 * Towards the end of an input of known length, a chunk holds at most a fair
   share of what is left, so that the workers finish together: guided
   self-scheduling (Polychronopoulos and Kuck, IEEE Trans. Computers C-36(12),
@@ -20,15 +20,22 @@ Pure: durations are handed in, and no clock is read.
 
 from __future__ import annotations
 
+import math
+
 #: Seconds of work that a chunk aims at: some 50 times what sending it costs.
 TARGET = 2e-3
 #: Items that run this many seconds or longer go one per chunk.
 SLOW_ITEM = 1e-3
 #: Work below this many seconds is not split to balance the tail: sending it costs as much.
 WORTH_SPLITTING = 100e-6
-#: Most items in a chunk.  Sending 2,048 costs 10 to 20 ns an item; more would
-#: gain little, and keep the event loop busy pickling for longer than 1 ms.
-MOST_ITEMS = 2048
+#: Most items in a chunk.  Pickling or unpickling 4,096 numbers or short texts holds the
+#: event loop for 100 to 200 µs, and sending them costs it as much.
+MOST_ITEMS = 4096
+#: The same where they are other objects: each takes 1 µs and more to pickle.
+MOST_OBJECTS = 1024
+#: How many times larger than those before it a chunk may be, before one of its size came back.  Each
+#: step takes a chunk for every slot, at some 150 µs; a larger one would bet more items on few.
+GROWTH = 4
 #: Seconds that pulling and sending one chunk may hold the event loop.
 TURN = 1e-3
 #: A chunk is a surprise if it took this many times the expected seconds …
@@ -55,6 +62,7 @@ class Chunker:
         "_hold",
         "_item",
         "_limit",
+        "_most",
         "_next_hold",
         "_pull",
         "_remaining",
@@ -68,12 +76,13 @@ class Chunker:
         *,
         length: int | None = None,
         chunksize: int | None = None,
-        limit: int = MOST_ITEMS,
+        limit: float = math.inf,
     ) -> None:
         self._workers = workers
         self._remaining = length
-        self._fixed = None if chunksize is None else min(chunksize, limit)
-        self._limit = min(limit, MOST_ITEMS)
+        self._fixed = None if chunksize is None else int(min(chunksize, limit))
+        self._limit = int(min(limit, MOST_ITEMS))
+        self._most = MOST_ITEMS
         self._size = 1  # what durations allow, before the tail and the event loop have a say
         self._item: float | None = None  # expected seconds of running time per item
         self._pull = 0.0  # expected seconds in the event loop per item
@@ -89,7 +98,11 @@ class Chunker:
             return 1
         if self._pull * size > TURN:
             size = int(TURN / self._pull)
-        return max(1, min(size, self._fair_share(), self._limit))
+        return max(1, min(size, self._fair_share(), self._limit, self._most))
+
+    def weigh(self) -> None:
+        """Note that there are items, or results, other than numbers and short texts."""
+        self._most = MOST_OBJECTS
 
     def sent(self, size: int, seconds: float = 0.0) -> None:
         """Note that a chunk was sent.
@@ -124,8 +137,8 @@ class Chunker:
         assert self._item is not None, "a chunk was recorded"
         if self._hold > 0 or self._item >= SLOW_ITEM:
             return 1
-        most = 2 * self._size if size >= self._size else self._size
-        return max(1, min(most, int(TARGET / self._item), MOST_ITEMS))
+        most = GROWTH * self._size if size >= self._size else self._size
+        return max(1, min(most, int(TARGET / self._item), self._most))
 
     def _is_surprise(self, size: int, seconds: float) -> bool:
         if self._item is None:
