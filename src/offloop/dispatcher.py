@@ -23,6 +23,7 @@ from offloop.execution import Execution
 from offloop.handle import WorkerHandle, any_left
 from offloop.idletimer import IdleTimer
 from offloop.link import Context
+from offloop.lookout import Lookout
 from offloop.loopend import at_loop_end, end_with_loop, newcomers, not_here
 from offloop.observe.meter import Meters, outcome_of
 from offloop.policy import ContextMaker, Policy
@@ -35,8 +36,6 @@ from offloop.scheduling.state import Plan, WorkerState
 #: Taking tasks; finishing them; (a single worker) crashed or unable to start; killed; the parent's.
 OPEN, CLOSING, BROKEN, KILLED, FORKED = range(5)
 
-#: Seconds between looks at workers that hold more than they run.
-TICK = 0.002
 #: Failed starts in a row, with none succeeding, after which what waits fails.
 MAX_START_FAILURES = 3
 #: For how many failures a start counts that others ended, by a signal: it says little of the next one.
@@ -77,7 +76,7 @@ class Dispatcher:
         self._turn_due = False
         #: When the latest turn was asked for: what is enqueued until it comes has waited since then.
         self._turn_asked = 0.0
-        self._ticking = False
+        self._lookout = Lookout(self.scheduler.next_look, self._look)
         self._idle_timer = IdleTimer(self.scheduler.idle_deadline, self.schedule_turn)
         self._closed: asyncio.Future[int] | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -174,7 +173,7 @@ class Dispatcher:
             worker, item = lone
             self.handles[worker.number].dispatch((item,))
         else:
-            self._carry_out(self.scheduler.plan(now))
+            self._carry_out(self.scheduler.plan(now), now)
         if self.room.waiters:
             self.room.announce(self)
         if self.status != OPEN:
@@ -182,7 +181,7 @@ class Dispatcher:
         elif self._idle_timer.is_free and self.loop is not None:
             self._idle_timer.arm(self.loop)
 
-    def _carry_out(self, plan: Plan[Execution[Any]]) -> None:
+    def _carry_out(self, plan: Plan[Execution[Any]], now: float) -> None:
         for worker in plan.start:
             self._start_worker(worker)
         for worker, items in plan.dispatch:
@@ -193,8 +192,8 @@ class Dispatcher:
             self.handles[worker.number].stop()
         if self.scheduler.more:
             self.schedule_turn()
-        if self.scheduler.prefetching and not self._ticking:
-            self._start_ticking()
+        if self.scheduler.prefetching and self.loop is not None:
+            self._lookout.arm(self.loop, now)
 
     def _start_worker(self, worker: WorkerState[Execution[Any]]) -> None:
         handle = self.handles[worker.number] = WorkerHandle(self, worker)
@@ -209,19 +208,16 @@ class Dispatcher:
                 self._context.expect(first.task)
         return self._context
 
-    def _start_ticking(self) -> None:
-        """Look again soon at workers that hold more than they run: one may be stuck."""
-        assert self.loop is not None
-        self._ticking = True
-        self.loop.call_later(TICK, self._tick)
-
-    def _tick(self) -> None:
-        self._ticking = False
+    def _look(self) -> None:
+        """Look at workers that hold more than they run: one may be stuck."""
         now = monotonic()
-        for worker in self.scheduler.silent_workers(now):
+        silent = self.scheduler.silent_workers(now)
+        for worker in silent:
             self.handles[worker.number].link.poll()
-        if self.scheduler.prefetching:
+        if silent:
             self.schedule_turn()
+        elif self.scheduler.prefetching and self.loop is not None:
+            self._lookout.arm(self.loop, now)
 
     # -- executions ---------------------------------------------------------
 

@@ -22,8 +22,6 @@ from offloop.scheduling.queue import TaskQueue
 from offloop.scheduling.scheduler import Scheduler
 from offloop.scheduling.state import READY, RETIRING, STARTING, Limits, Plan, WorkerState
 
-#: Seconds between looks at workers that hold more than they run, as the dispatcher's.
-TICK = 0.002
 #: Float sums may differ by this much.
 ROUNDING = 1e-9
 
@@ -373,7 +371,7 @@ class World:
         elif not self._let_one_thing_happen(seconds):
             if not self.scheduler.prefetching:
                 return False
-            self.now += TICK
+            self.now = self.scheduler.next_look(self.now)
             self.is_turn_due = True
         return True
 

@@ -6,7 +6,7 @@ import pytest
 from fakeworld import Item, World
 from worlds import finish, hand, known, make_world, ready_world
 
-from offloop.scheduling.prefetch import MAX_HAND, PATIENCE, STALLED
+from offloop.scheduling.prefetch import MAX_HAND, PATIENCE, STALLED, TICK
 from offloop.scheduling.scheduler import MAX_PLAN, MIN_DEAL
 from offloop.scheduling.state import STARTING, WorkerState
 
@@ -82,10 +82,10 @@ class TestSharingOut:
     def test_many_short_tasks_are_shared_evenly(self) -> None:
         world, workers = ready_world(2)
         kind = known(1e-6)
-        for _ in range(100):
+        for _ in range(60):
             world.enqueue(kind)
         world.turn()
-        assert [len(worker.hand) for worker in workers] == [50, 50]
+        assert [len(worker.hand) for worker in workers] == [30, 30]
 
     def test_of_many_idle_workers_those_that_are_woken_get_enough_to_be_worth_it(self) -> None:
         world, workers = ready_world(32)
@@ -184,6 +184,19 @@ class TestRecalling:
         world.now = busy.progress + latency + PATIENCE * 1.5
         assert world.scheduler.silent_workers(world.now) == [busy]
         assert world.turn().recall == [(busy, items[2:])]
+
+    def test_where_nobody_could_help_it_is_silent_once_its_first_task_should_have_ended(self) -> None:
+        world, workers = ready_world(2)
+        for _ in range(4):
+            world.enqueue(known(0.005))
+        world.turn()
+        assert [len(worker.hand) for worker in workers] == [2, 2]
+        world.now = workers[0].progress + PATIENCE * 1.5
+        assert world.scheduler.silent_workers(world.now) == []
+        due = world.scheduler.next_look(world.now)
+        assert due >= workers[0].progress + 0.005 + PATIENCE
+        assert set(world.scheduler.silent_workers(due)) == set(workers)
+        assert world.scheduler.next_look(due) == due + TICK
 
     def test_nothing_is_recalled_from_a_worker_that_gets_on(self) -> None:
         world, (busy, _), _ = self.stuck()

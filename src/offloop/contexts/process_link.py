@@ -48,9 +48,9 @@ from offloop.wire.frames import (
 )
 
 #: Bytes asked for in one receive.
-CHUNK = 1 << 16
+CHUNK = 1 << 13
 #: Seconds of reading after which other callbacks of the event loop get their turn.
-BUDGET = 0.0005
+BUDGET = 0.00025
 #: Records delivered between looks at the clock.
 STRIDE = 16
 #: Seconds that a worker may take to exit after its last word.

@@ -24,6 +24,8 @@ LONG = 0.05
 MAX_HAND = 512
 #: Seconds without progress after which tasks are recalled for an idle worker.
 PATIENCE = 0.001
+#: Seconds between looks at workers that may have tasks to give back.
+TICK = 0.002
 #: Seconds beyond what its task is expected to take, without progress, after which a worker
 #: gets no more, and gives back what it has.
 STALLED = 0.005
@@ -45,6 +47,23 @@ def has_room(worker: WorkerState[T], slots: int, now: float, latency: float = 0.
 def is_stuck(worker: WorkerState[T], silent: float) -> bool:
     """Whether a worker with tasks has ended none for longer than what it runs should take."""
     return silent > STALLED and silent > STALLED + next(iter(worker.hand.values())).cost
+
+
+def patience_with(worker: WorkerState[T], slots: int, latency: float, *, has_helpers: bool) -> float:
+    """For how many seconds a worker that holds more than it runs may be silent before it is looked at.
+
+    Where no other worker could help, not before its first task should have ended.  It has nothing to say
+    until then: outcomes wait unsent only behind a task that began after theirs, and the first task in a
+    hand is the first whose outcome has not come.
+
+    Args:
+        worker: it.
+        slots: how many tasks it runs at a time; if several, their order says nothing.
+        latency: seconds that tasks and outcomes travel.
+        has_helpers: whether other workers have nothing to do.
+    """
+    expected = 0.0 if has_helpers or slots > 1 else next(iter(worker.hand.values())).cost
+    return expected + PATIENCE + latency
 
 
 def choose_recalls(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Generic
 
+from offloop.scheduling.prefetch import TICK, patience_with
 from offloop.scheduling.queue import T
 from offloop.scheduling.state import GONE, READY, RESERVED, RETIRING, STARTING, STOPPING, Limits, WorkerState
 
@@ -17,7 +18,7 @@ class Roster(Generic[T]):
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._slots = limits.slots
+        self._slots, self._latency = limits.slots, limits.latency
         self.workers: dict[int, WorkerState[T]] = {}
         self._closing = False
         #: Until then no worker needs to be started or stopped, unless something happens to one.
@@ -74,6 +75,23 @@ class Roster(Generic[T]):
             return None
         since = min((at for worker, at in self._idle.items() if worker.may_idle_out), default=None)
         return None if since is None else since + self.limits.idle_timeout
+
+    @property
+    def prefetching(self) -> bool:
+        """Whether a worker holds tasks that it does not run yet."""
+        return bool(self._ahead)
+
+    def silent_workers(self, now: float) -> list[WorkerState[T]]:
+        """Workers that hold more than they run, and have ended nothing for longer than they should."""
+        return [worker for worker in self._ahead if now >= self._next_look_at(worker)]
+
+    def next_look(self, now: float) -> float:
+        """When to ask for `silent_workers` again, while it is `prefetching`; not before a tick has passed."""
+        return max(now + TICK, min(map(self._next_look_at, self._ahead)))
+
+    def _next_look_at(self, worker: WorkerState[T]) -> float:
+        patience = patience_with(worker, self._slots, self._latency, has_helpers=bool(self._idle))
+        return worker.progress + patience
 
     # -- their lives and leases -------------------------------------------
 

@@ -26,7 +26,7 @@ from offloop.scheduling.state import (
 )
 
 #: The most tasks handed out by one plan, so that carrying it out holds the event loop briefly.
-MAX_PLAN = 256
+MAX_PLAN = 64
 #: A worker that is woken gets that many, if there are as many, and they are short.
 MIN_DEAL = 64
 
@@ -37,7 +37,7 @@ class Scheduler(Keys[T]):
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self._cut = False
-        self._prefetch, self._latency = limits.prefetch, limits.latency
+        self._prefetch = limits.prefetch
 
     # -- what there is ----------------------------------------------------
 
@@ -52,11 +52,6 @@ class Scheduler(Keys[T]):
         return sum(len(worker.hand) for worker in self.workers.values())
 
     @property
-    def prefetching(self) -> bool:
-        """Whether a worker holds tasks that it does not run yet."""
-        return bool(self._ahead)
-
-    @property
     def would_start_at_once(self) -> bool:
         """Whether a task added now would not wait for another one."""
         coming = sum(w.phase in (RESERVED, STARTING) and not w.outstanding for w in self.workers.values())
@@ -67,10 +62,6 @@ class Scheduler(Keys[T]):
     def more(self) -> bool:
         """Whether a plan was cut short: ask again soon."""
         return self._cut or self._moved >= MAX_PLAN
-
-    def silent_workers(self, now: float) -> list[WorkerState[T]]:
-        """Workers that hold more than they run, and have ended nothing for a while."""
-        return [worker for worker in self._ahead if now - worker.progress >= PATIENCE + self._latency]
 
     def waiting(self) -> list[T]:
         """Every task that waits for a worker, oldest first within its queue."""

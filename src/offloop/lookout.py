@@ -1,0 +1,38 @@
+"""The timer for looks at workers that hold more than they run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+#: How many seconds late a look may be, rather than set the timer anew.
+TOLERANCE = 0.002
+
+
+class Lookout:
+    """One timer for all of a pool's workers.
+
+    Args:
+        next_look: when to look next, given the time; both in monotonic seconds.
+        look: called at that time.
+    """
+
+    def __init__(self, next_look: Callable[[float], float], look: Callable[[], None]) -> None:
+        self._next_look = next_look
+        self._look = look
+        self._handle: asyncio.TimerHandle | None = None
+        self._due = 0.0
+
+    def arm(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+        """Wait for the next look; a later one than is waited for already is found out then."""
+        due = self._next_look(now)
+        if self._handle is not None:
+            if due > self._due - TOLERANCE:
+                return
+            self._handle.cancel()
+        self._due = due
+        self._handle = loop.call_later(due - now, self._ring)
+
+    def _ring(self) -> None:
+        self._handle = None
+        self._look()
