@@ -23,6 +23,8 @@ class Context:
 
     #: Whether running code can be killed, or stopped in a blocking call (else it is abandoned).
     kills: ClassVar[bool] = True
+    #: Whether the frames of a synchronous task can be seen from another thread.
+    sees_frames: ClassVar[bool] = True
 
     #: Whether a worker can import NumPy (as other extension modules, it refuses interpreters).
     has_numpy: ClassVar[bool] = True

@@ -46,6 +46,8 @@ class Interpreter(suite.Context):
     """Workers that are interpreters of this process."""
 
     kills = False
+    # Without the GIL, `sys._current_frames` has for a thread what it runs in the main interpreter.
+    sees_frames = getattr(sys, "_is_gil_enabled", lambda: True)()
     has_numpy = False
 
     def make_factory(self, **options: Any) -> InterpreterWorkerFactory:

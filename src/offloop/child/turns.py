@@ -20,8 +20,8 @@ there is woken by `request_cancel`.
 
 Where there are no signals (threads, interpreters), the other thread has the
 exception raised in the runner's.  It looks at the mark and does so under the
-lock; the runner takes the mark away first, and then, under the lock, withdraws
-what may be on its way.  So nothing is on its way when the next task begins, nor
+lock; the runner takes the mark away first, waits until nobody has the lock, and
+withdraws what may be on its way.  So nothing is on its way when the next task begins, nor
 between `shield` and `unshield`.  The exception, as it is raised, takes the mark
 away as well.
 """
@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import _thread
 from collections.abc import Callable, Iterable
+from time import sleep
 
 from offloop.errors import TaskCancelled
 
@@ -136,12 +137,15 @@ class Turns:
     def settle(self) -> None:
         """Runner's thread: the task has ended; no interruption on its way may reach the next one.
 
-        To be called when `interruptible` is 0 again.  Under the lock: else another
-        thread, which has just seen the mark, could interrupt right after this.
+        To be called when `interruptible` is 0 again.  Another thread, which has just
+        seen the mark, holds the lock until it has interrupted: so that is waited for.
+        The lock is not taken here, since the interruption may come at this very
+        moment, between two instructions, and would leave it locked.
         """
         if self.withdraw is not None:
-            with self._lock:
-                self.withdraw()
+            while self._lock.locked():
+                sleep(0)
+            self.withdraw()
 
     def interrupt(self, *_: object) -> None:
         """Runner's thread, as a signal handler too: raise `TaskCancelled` in the task to be cancelled."""
