@@ -75,6 +75,20 @@ async def test_what_had_begun_fails_and_does_not_run_twice(log: Log) -> None:
         assert await pool.submit(imports_where_nobody_sees, log.path) != HERE
 
 
+async def test_items_of_a_map_that_were_refused_something_fail_and_those_to_come_run_in_a_process(
+    log: Log,
+) -> None:
+    async with WorkerPool(1, factory="auto") as pool:
+        results = await pool.map(
+            imports_where_nobody_sees, [log.path] * 6, chunksize=2, return_exceptions=True
+        )
+        for error in results[:2]:
+            assert isinstance(error, ImportError)
+            assert 'factory="process"' in error.__notes__[0]
+        assert all(isinstance(pid, int) and pid != HERE for pid in results[2:])
+        assert len(log.lines()) == 6
+
+
 async def test_a_bootstrap_that_is_refused_runs_in_a_process() -> None:
     async with WorkerPool(2, factory=AutoWorkerFactory(bootstrap=refusing_bootstrap)) as pool:
         assert await pool.enqueue(tasks.Recall("pid")) not in (None, HERE)

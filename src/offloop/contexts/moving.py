@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from offloop.child.chunk import Failures
 from offloop.child.refusals import is_refusal
 from offloop.contexts.interpreter import InterpreterContext
 from offloop.contexts.process import ProcessContext
@@ -262,12 +263,23 @@ class _InInterpreter(_Side):
             add_note(error, _HELD)
             self.owner.link_unloadable(id, error, start, end)
 
+    def link_result(self, id: int, value: Any, start: float, end: float) -> None:
+        """A task has returned; that may be a map's chunk, some of whose items have failed."""
+        if type(value) is tuple and value and type(failures := value[-1]) is Failures:
+            for error in failures.errors.values():
+                self._look_at(error)
+        self.owner.link_result(id, value, start, end)
+
     def link_failure(self, id: int, error: BaseException, start: float, end: float) -> None:
-        """A task has failed; if it was refused something in the midst of its work, those to come move."""
+        """A task has failed."""
+        self._look_at(error)
+        self.owner.link_failure(id, error, start, end)
+
+    def _look_at(self, error: BaseException) -> None:
+        """If a task was refused something in the midst of its work, those to come move."""
         if issubclass(type(error), ImportError) and is_refusal(error):
             self.moving.move()
             add_note(error, _TOO_LATE)
-        self.owner.link_failure(id, error, start, end)
 
     def link_exited(self, exit: Exit) -> None:
         """It may have been refused something when it started."""
