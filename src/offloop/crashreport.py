@@ -19,6 +19,8 @@ MAX_QUOTE = 200
 
 #: Between the frames of a task and the bottom of a worker's stack, all frames are offloop's own.
 _RUNS_TASKS = re.compile(r'/offloop/child/(runner|overlap|chunk|port|process|control)\.py", line ')
+#: In front of a thread's frames.  Without the GIL only the current one is shown, without its name.
+_HEAD = re.compile(r"(<.*>\n)?(?P<kind>Current thread|Thread|Stack) (0x|\(most recent).*:\n")
 _OWN = re.compile(r'/offloop/(child|wire|environment)/\w+\.py", line ')
 
 
@@ -108,18 +110,20 @@ def user_stack(text: str) -> str:
 
 def _is_whole(block: str) -> bool:
     """Whether a block is no thread's Python stack."""
-    return not re.match(r"(Current thread|Thread) 0x.*:\n", block)
+    return not _HEAD.match(block)
 
 
 def _without_own_frames(block: str) -> str:
     """One thread's stack up to where offloop called the user's code; empty if it never did."""
-    head, *frames = block.split("\n")
+    head = _HEAD.match(block)
+    assert head is not None, "it is a thread's"
+    frames = block[head.end() :].split("\n")
     ours = next((at for at, line in enumerate(frames) if _RUNS_TASKS.search(line)), len(frames))
     while ours and ours < len(frames) and _OWN.search(frames[ours - 1]):
         ours -= 1
     if ours:
-        return "\n".join([head, *frames[:ours]])
-    return block if head.startswith("Current") else ""
+        return head.group() + "\n".join(frames[:ours])
+    return "" if head["kind"] == "Thread" else block
 
 
 def unloadable_task(task: TaskLike[Any], error: BaseException) -> SerializationError:

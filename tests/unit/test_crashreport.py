@@ -114,6 +114,26 @@ class TestStack:
         )
         assert user_stack(dump).endswith("in fetch")
 
+    def test_without_the_gil_there_is_one_thread_without_a_name(self) -> None:
+        head = (
+            "Fatal Python error: Segmentation fault\n\n"
+            "<Cannot show all threads while the GIL is disabled>\n"
+            "Stack (most recent call first):\n"
+        )
+        dump = (
+            f"{head}"
+            '  File "/home/me/image.py", line 7 in read\n'
+            '  File "/site/offloop/child/runner.py", line 222 in run_task\n'
+            '  File "<string>", line 1 in <module>\n\n'
+            "Current thread's C stack trace (most recent call first):\n"
+            '  Binary file "python3.14t" [0x1]'
+        )
+        assert user_stack(dump) == (
+            f'{head}  File "/home/me/image.py", line 7 in read\n\n'
+            "Current thread's C stack trace (most recent call first):\n"
+            '  Binary file "python3.14t" [0x1]'
+        )
+
     def test_of_what_was_being_unpickled_ends_before_the_codec(self) -> None:
         dump = (
             "Current thread 0x1 (most recent call first):\n"
