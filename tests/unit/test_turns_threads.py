@@ -12,16 +12,19 @@ from offloop.wire.frames import RUN
 
 
 class Announced:
-    """A lock that tells when somebody is about to wait for it."""
+    """A lock that tells when somebody waits until nobody has it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.wanted = threading.Event()
 
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
+    def locked(self) -> bool:
+        if is_locked := self._lock.locked():
             self.wanted.set()
-            self._lock.acquire()
+        return is_locked
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
