@@ -16,7 +16,6 @@ from support.gates import Gate, Mailbox
 from contract.base import Context, occupy
 from offloop import Execution, WorkerCrashed
 
-
 UNSEEN = "the frames of a synchronous task can't be seen here"
 
 

@@ -6,7 +6,7 @@ import pytest
 from fakeworld import Item, World
 from worlds import finish, hand, known, make_world, ready_world
 
-from offloop.scheduling.prefetch import MAX_HAND, PATIENCE, STALLED, TICK
+from offloop.scheduling.prefetch import EXPECTED_AT_MOST, MAX_HAND, PATIENCE, STALLED, TICK
 from offloop.scheduling.scheduler import MAX_PLAN, MIN_DEAL
 from offloop.scheduling.state import STARTING, WorkerState
 
@@ -185,16 +185,19 @@ class TestRecalling:
         assert world.scheduler.silent_workers(world.now) == [busy]
         assert world.turn().recall == [(busy, items[2:])]
 
-    def test_where_nobody_could_help_it_is_silent_once_its_first_task_should_have_ended(self) -> None:
+    @pytest.mark.parametrize("seconds", [0.005, 0.04])
+    def test_where_nobody_could_help_it_is_silent_once_its_first_task_should_have_ended(
+        self, seconds: float
+    ) -> None:
         world, workers = ready_world(2)
         for _ in range(4):
-            world.enqueue(known(0.005))
+            world.enqueue(known(seconds))
         world.turn()
         assert [len(worker.hand) for worker in workers] == [2, 2]
         world.now = workers[0].progress + PATIENCE * 1.5
         assert world.scheduler.silent_workers(world.now) == []
         due = world.scheduler.next_look(world.now)
-        assert due >= workers[0].progress + 0.005 + PATIENCE
+        assert due >= workers[0].progress + min(seconds, EXPECTED_AT_MOST) + PATIENCE
         assert set(world.scheduler.silent_workers(due)) == set(workers)
         assert world.scheduler.next_look(due) == due + TICK
 

@@ -138,29 +138,6 @@ class TestRequestingCancellation:
         turns.settle()
         assert calls == ["interrupt", "withdraw"]
 
-    def test_settling_waits_for_whoever_interrupts_and_may_itself_be_interrupted(self) -> None:
-        turns = Turns()
-        turns.begin()
-        looks: list[str] = []
-
-        class Lock:
-            """Held by the other thread for two looks; anything but looking would fail."""
-
-            def locked(self) -> bool:
-                looks.append("look")
-                if len(looks) == 1:
-                    raise TaskCancelled("the interruption, which comes at this moment")
-                return len(looks) < 4
-
-        own, turns._lock = turns._lock, Lock()  # type: ignore[assignment]
-        turns.withdraw = lambda: looks.append("withdraw")
-        with pytest.raises(TaskCancelled):
-            turns.settle()
-        turns.settle()
-        assert looks == ["look", "look", "look", "look", "withdraw"]
-        turns._lock = own
-        assert turns.begin(), "the lock was not left locked"
-
     @pytest.mark.parametrize("register_at", range(4))
     @pytest.mark.parametrize("look_after", range(4))
     def test_it_is_not_lost_while_a_task_turns_out_to_be_async(

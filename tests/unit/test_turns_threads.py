@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
+
 from offloop import LocalEnvironment
 from offloop.child.runner import Runner
 from offloop.child.turns import Turns
+from offloop.errors import TaskCancelled
 from offloop.wire.frames import RUN
 
 
@@ -74,6 +77,28 @@ def test_no_interruption_is_on_its_way_when_the_next_task_begins() -> None:
     turns.request_cancel(1)
     turns.runner.join()
     assert turns.steps == ["interrupt", "withdraw", "next task"]
+
+
+def test_settling_waits_for_whoever_interrupts_and_may_itself_be_interrupted() -> None:
+    turns = Turns()
+    turns.begin()
+    looks: list[str] = []
+
+    class Lock:
+        """Held by the other thread; taking it here would fail."""
+
+        def locked(self) -> bool:
+            looks.append("look")
+            if len(looks) == 1:
+                raise TaskCancelled("the interruption, which comes at this moment")
+            return len(looks) < 4
+
+    turns._lock = Lock()  # type: ignore[assignment]
+    turns.withdraw = lambda: looks.append("withdraw")
+    with pytest.raises(TaskCancelled):
+        turns.settle()
+    turns.settle()
+    assert looks == ["look", "look", "look", "look", "withdraw"]
 
 
 class Port:

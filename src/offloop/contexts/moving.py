@@ -10,7 +10,7 @@ From then on the pool's new workers are processes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from offloop.child.chunk import Failures
 from offloop.child.refusals import is_refusal
@@ -265,8 +265,9 @@ class _InInterpreter(_Side):
 
     def link_result(self, id: int, value: Any, start: float, end: float) -> None:
         """A task has returned; that may be a map's chunk, some of whose items have failed."""
-        if type(value) is tuple and value and type(failures := value[-1]) is Failures:
-            for error in failures.errors.values():
+        last = cast("tuple[object, ...]", value)[-1] if type(value) is tuple and value else None
+        if type(last) is Failures:
+            for error in last.errors.values():
                 self._look_at(error)
         self.owner.link_result(id, value, start, end)
 

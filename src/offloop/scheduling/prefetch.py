@@ -26,6 +26,8 @@ MAX_HAND = 512
 PATIENCE = 0.001
 #: Seconds between looks at workers that may have tasks to give back.
 TICK = 0.002
+#: The most seconds that a first task is expected to take: if it took less, its outcome may wait unsent.
+EXPECTED_AT_MOST = 0.01
 #: Seconds beyond what its task is expected to take, without progress, after which a worker
 #: gets no more, and gives back what it has.
 STALLED = 0.005
@@ -52,9 +54,9 @@ def is_stuck(worker: WorkerState[T], silent: float) -> bool:
 def patience_with(worker: WorkerState[T], slots: int, latency: float, *, has_helpers: bool) -> float:
     """For how many seconds a worker that holds more than it runs may be silent before it is looked at.
 
-    Where no other worker could help, not before its first task should have ended.  It has nothing to say
-    until then: outcomes wait unsent only behind a task that began after theirs, and the first task in a
-    hand is the first whose outcome has not come.
+    Where no other worker could help, not before its first task should have ended.  As a rule it has
+    nothing to say until then: outcomes wait unsent only behind a task that began after theirs, and the
+    first task in a hand is the first whose outcome has not come.
 
     Args:
         worker: it.
@@ -62,8 +64,9 @@ def patience_with(worker: WorkerState[T], slots: int, latency: float, *, has_hel
         latency: seconds that tasks and outcomes travel.
         has_helpers: whether other workers have nothing to do.
     """
-    expected = 0.0 if has_helpers or slots > 1 else next(iter(worker.hand.values())).cost
-    return expected + PATIENCE + latency
+    if has_helpers or slots > 1:
+        return PATIENCE + latency
+    return min(next(iter(worker.hand.values())).cost, EXPECTED_AT_MOST) + PATIENCE + latency
 
 
 def choose_recalls(
