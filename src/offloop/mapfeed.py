@@ -103,11 +103,15 @@ class Chunk:
 
 
 def is_light(value: object) -> bool:
-    """Whether pickling a value takes next to no time: a number, a short text, a short tuple of such."""
-    kind = type(value)
-    if kind is tuple:
+    """Whether pickling a value takes next to no time: a number, a short text, a few of these in a tuple."""
+    if type(value) is tuple:
         row = cast("tuple[object, ...]", value)
-        return len(row) <= FEW and all(map(is_light, row))
+        return len(row) <= FEW and all(map(_is_atom, row))
+    return _is_atom(value)
+
+
+def _is_atom(value: object) -> bool:
+    kind = type(value)
     return kind in NUMBERS or (kind in TEXTS and len(cast("str | bytes", value)) <= SHORT)
 
 

@@ -153,7 +153,7 @@ async def test_the_default_buffer_grows_with_the_chunks_of_light_items() -> None
         assert BUFFER < results._run.in_flight <= 2 * CHUNKS_PER_WORKER * MOST_ITEMS
 
 
-@pytest.mark.parametrize("item", [[1], "x" * 101, (1, [2]), (1, 2, 3, 4, 5), object()])
+@pytest.mark.parametrize("item", [[1], "x" * 101, (1, (2,)), (1, 2, 3, 4, 5), object()])
 async def test_items_that_are_dear_to_pickle_go_in_smaller_chunks(item: object) -> None:
     pool = FakePool(2, seconds=lambda item: 1e-7)
     assert len(await run_map(pool, echo, [item] * 100_000)) == 100_000
