@@ -61,10 +61,15 @@ class LiveTask:
     @property
     def channel(self) -> TaskChannel:
         """The task's end of its channel, opened at first use."""
-        with self._lock:
-            if self._channel is None:
-                self._channel = TaskChannel(self, self._voice)
-            return self._channel
+        if self._channel is None:
+            place = self._turns.shield()
+            try:
+                with self._lock:
+                    if self._channel is None:
+                        self._channel = TaskChannel(self, self._voice)
+            finally:
+                self._turns.unshield(place)
+        return self._channel
 
     @property
     def is_cancelled(self) -> bool:
