@@ -150,8 +150,8 @@ class LoggingContract(LoggingContext):
         (record,) = seen.records
         assert record.task_id == id  # type: ignore[attr-defined]
 
-    async def test_records_of_a_task_come_in_order_and_before_its_result(
-        self, seen: Seen, monkeypatch: pytest.MonkeyPatch
+    async def test_a_tasks_records_come_in_order_before_its_result(
+        self, seen: Seen, monkeypatch: Any
     ) -> None:
         monkeypatch.setattr(logs, "BUDGET", 60.0)  # handlers that keep up, on however slow a machine
         async with self.worker() as worker:
