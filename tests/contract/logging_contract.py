@@ -150,9 +150,7 @@ class LoggingContract(LoggingContext):
         (record,) = seen.records
         assert record.task_id == id  # type: ignore[attr-defined]
 
-    async def test_a_tasks_records_come_in_order_before_its_result(
-        self, seen: Seen, monkeypatch: Any
-    ) -> None:
+    async def test_records_come_in_order_before_the_result(self, seen: Seen, monkeypatch: Any) -> None:
         monkeypatch.setattr(logs, "BUDGET", 60.0)  # handlers that keep up, on however slow a machine
         async with self.worker() as worker:
             await worker.submit(speaking.say_many, 20)
