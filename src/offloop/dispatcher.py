@@ -193,7 +193,7 @@ class Dispatcher:
         if self.scheduler.more:
             self.schedule_turn()
         if self.scheduler.prefetching and self.loop is not None:
-            self._lookout.arm(self.loop, now)
+            self._lookout.arm(self.loop, now, hasten=self.scheduler.idle_workers > 0)
 
     def _start_worker(self, worker: WorkerState[Execution[Any]]) -> None:
         handle = self.handles[worker.number] = WorkerHandle(self, worker)

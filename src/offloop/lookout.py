@@ -23,8 +23,14 @@ class Lookout:
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
 
-    def arm(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
-        """Wait for the next look; a later one than is waited for already is found out then."""
+    def arm(self, loop: asyncio.AbstractEventLoop, now: float, *, hasten: bool = False) -> None:
+        """Wait for the next look.
+
+        One that is waited for already stays, unless it is to be hastened: when to look is asked of
+        every worker, which is too much for each turn.
+        """
+        if self._handle is not None and not hasten:
+            return
         due = self._next_look(now)
         if self._handle is not None:
             if due > self._due - TOLERANCE:

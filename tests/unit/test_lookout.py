@@ -73,6 +73,8 @@ def test_an_earlier_look_takes_the_place_of_a_later_one(
     assert timers.pending == [40.0]
     looks.due = 20.0
     lookout.arm(loop, 11.0)
+    assert timers.pending == [40.0], "nobody is asked when there is no hurry"
+    lookout.arm(loop, 11.0, hasten=True)
     assert timers.pending == [9.0]
 
 
@@ -82,7 +84,7 @@ def test_a_later_look_is_found_out_when_the_earlier_one_is_due(
     looks = Looks()
     lookout = Lookout(looks.next_look, looks.look)
     for looks.due in (20.0, 30.0, 20.0 - TOLERANCE / 2):
-        lookout.arm(loop, 10.0)
+        lookout.arm(loop, 10.0, hasten=True)
     assert timers.pending == [10.0]
     timers.ring()
     assert looks.count == 1

@@ -87,6 +87,8 @@ class Roster(Generic[T]):
 
     def next_look(self, now: float) -> float:
         """When to ask for `silent_workers` again, while it is `prefetching`; not before a tick has passed."""
+        if self._idle:
+            return now + TICK
         return max(now + TICK, min(map(self._next_look_at, self._ahead)))
 
     def _next_look_at(self, worker: WorkerState[T]) -> float:
