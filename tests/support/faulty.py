@@ -184,16 +184,21 @@ def log_and_crash(log: str) -> NoReturn:
 # --- resisting or noticing cancellation -------------------------------------------------------------
 
 
+def be_busy(seconds: float) -> None:
+    """Be busy in Python code; why it is not within `spin`'s ``try``, see `worker_contract.tasks.be_busy`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        sum(range(1000))
+
+
 def spin(mailbox: str) -> None:
     """Be busy in Python code until cancelled; say how it ended.
 
     The bound keeps a worker which fails to cancel it from spinning for ever.
     """
-    deadline = time.monotonic() + 20
     try:
         tell(mailbox, "started")  # in here: the cancellation may come right after it
-        while time.monotonic() < deadline:
-            sum(range(1000))
+        be_busy(20)
     except BaseException as error:
         tell(mailbox, type(error).__name__)
         raise

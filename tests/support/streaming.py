@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from offloop import Environment, Task, current_task
+from support.faulty import be_busy
 from support.signals import apass_gate, pass_gate, tell
 
 
@@ -78,9 +79,7 @@ def yield_then_spin(mailbox: str) -> Iterator[int]:
     yield 0
     try:
         tell(mailbox, "blocks")
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            sum(range(1000))
+        be_busy(20)
     except BaseException as error:
         tell(mailbox, type(error).__name__)
         raise
