@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -31,6 +32,25 @@ def test_a_longer_duration_counts_for_half_and_a_shorter_one_for_a_tenth() -> No
     assert kind.seconds == 2.0
     kind.record(1.0)
     assert kind.seconds == pytest.approx(1.9)
+
+
+@pytest.mark.parametrize("seconds", [math.nan, -math.inf, -1e-5])
+def test_a_duration_that_makes_no_sense_is_not_believed(seconds: float) -> None:
+    kind = Kind()
+    kind.record(seconds)
+    assert kind.seconds is None
+    kind.record(0.25)
+    kind.record(seconds)
+    assert kind.seconds == 0.25
+
+
+def test_a_task_that_ran_for_ever_is_believed_to_be_longer_than_the_others() -> None:
+    kind = Kind()
+    kind.record(math.inf)
+    assert kind.seconds is None
+    kind.record(0.25)
+    kind.record(math.inf)
+    assert kind.seconds == 0.25 * estimate.GROWTH + estimate.STEP
 
 
 def test_one_long_duration_among_short_ones_is_not_believed_at_once() -> None:

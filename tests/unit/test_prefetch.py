@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import pytest
 from fakeworld import Item
+from hypothesis import assume, given, strategies as st
 
 from offloop.scheduling.estimate import Kind
 from offloop.scheduling.prefetch import (
     LONG,
     MAX_HAND,
+    OVERHEAD,
     PATIENCE,
     STALLED,
     TARGET,
     choose_recalls,
+    fitting,
     has_room,
 )
 from offloop.scheduling.state import READY, WorkerState
@@ -65,6 +68,29 @@ class TestRoom:
         worker = make_worker(1, 1e-6, progress=100.0)
         assert has_room(worker, 1, 100.0 + (STALLED + latency) * 0.99, latency)
         assert not has_room(worker, 1, 100.0 + (STALLED + latency) * 1.01, latency)
+
+    @given(
+        held=st.integers(0, MAX_HAND - 1),
+        seconds=st.floats(0, 2 * LONG),
+        slots=st.integers(1, 8),
+        cost=st.floats(OVERHEAD, 2 * LONG),
+        latency=st.sampled_from([0.0, 0.01]),
+    )
+    def test_as_many_fit_at_once_as_one_after_the_other(
+        self, held: int, seconds: float, slots: int, cost: float, latency: float
+    ) -> None:
+        worker = make_worker(held, seconds)
+        assume(has_room(worker, slots, 0.0, latency))
+        count = fitting(worker, slots, cost, latency)
+        for number in range(count):
+            # The last one may be over the target by what adding up has rounded.
+            is_last_by_rounding = number == count - 1 and worker.load == pytest.approx(TARGET + latency)
+            assert has_room(worker, slots, 0.0, latency) or is_last_by_rounding
+            worker.hand[1000 + number] = Item(1000 + number, Kind(), cost=cost)
+            worker.load += cost
+        assert count >= 1
+        assert len(worker.hand) <= MAX_HAND
+        assert len(worker.hand) in (slots, MAX_HAND) or worker.load >= (TARGET + latency) * 0.999
 
 
 class TestRecalls:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from fakeworld import Item
 from hypothesis import given, strategies as st
 
 from offloop.scheduling.estimate import Kind
 from offloop.scheduling.queue import SWEEP, TaskQueue
 
-KIND = Kind()
+KINDS = [Kind(), Kind()]
 
-#: Add in order, put back in front, take the next, discard the n-th that waits.
+#: Add in order, put back in front, take the next (and those alike), discard the n-th that waits.
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["push", "push_front"]), st.integers(-2, 2)),
         st.tuples(st.just("pop"), st.just(0)),
+        st.tuples(st.just("pop_alike"), st.integers(0, 5)),
         st.tuples(st.just("discard"), st.integers(0, 50)),
     ),
     max_size=60,
@@ -22,7 +25,14 @@ STEPS = st.lists(
 
 
 def make_item(id: int, priority: int = 0) -> Item:
-    return Item(id, KIND, priority=priority)
+    """Of the other kind every fifth time, with a key every seventh time."""
+    return Item(id, KINDS[id % 5 == 0], priority=priority, key="k" if id % 7 == 0 else None)
+
+
+def alike(model: Item, waiting: list[Item]) -> list[Item]:
+    """Those in front that may be taken along with an item."""
+    same = (model.kind, model.priority, None)
+    return list(takewhile(lambda item: (item.kind, item.priority, item.key) == same, waiting))
 
 
 @given(STEPS)
@@ -42,6 +52,14 @@ def test_it_does_what_a_list_kept_in_order_does(steps: list[tuple[str, int]]) ->
             model.insert(at, item)
         elif what == "pop":
             assert queue.pop() is (model.pop(0) if model else None)
+        elif what == "pop_alike":
+            first = queue.pop()
+            assert first is (model.pop(0) if model else None)
+            if first is not None:
+                run = alike(first, model)[:argument]
+                assert queue.pop_alike(first, argument) == run
+                assert all(item.queue is None for item in run)
+                del model[: len(run)]
         elif model:
             item = model.pop(argument % len(model))
             queue.discard(item)

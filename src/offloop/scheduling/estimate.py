@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, cast
 
@@ -35,10 +36,11 @@ class Kind:
         """
         known = self.seconds
         if known is None:
-            self.seconds = seconds
+            if 0.0 <= seconds < inf:
+                self.seconds = seconds
         elif seconds > known:
             self.seconds = min((known + seconds) * 0.5, known * GROWTH + STEP)
-        else:
+        elif seconds >= 0.0:  # a worker in which a task wrote to the socket may say anything
             self.seconds = known + (seconds - known) * 0.1
 
 

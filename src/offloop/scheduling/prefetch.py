@@ -10,6 +10,7 @@ turned out long is recalled.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import ceil
 
 from offloop.scheduling.queue import T
 from offloop.scheduling.state import WorkerState
@@ -44,6 +45,15 @@ def has_room(worker: WorkerState[T], slots: int, now: float, latency: float = 0.
     if held >= MAX_HAND or is_stuck(worker, now - worker.progress - latency):
         return False
     return worker.load < TARGET + latency or (held == slots and worker.load < LONG)
+
+
+def fitting(worker: WorkerState[T], slots: int, cost: float, latency: float = 0.0) -> int:
+    """How many tasks of ``cost`` seconds each may be sent before `has_room`, now true, is asked again."""
+    held = len(worker.hand)
+    if held < slots:
+        return slots - held
+    wanted = ceil((TARGET + latency - worker.load) / cost)
+    return min(max(wanted, 1), MAX_HAND - held)
 
 
 def is_stuck(worker: WorkerState[T], silent: float) -> bool:

@@ -91,6 +91,27 @@ class TaskQueue(Generic[T]):
                 del order[at], self._lanes[priority]
         return None
 
+    def pop_alike(self, model: T, most: int) -> list[T]:
+        """Take up to ``most`` of the items that come next, while they are of the kind of ``model``.
+
+        Args:
+            model: the item that was taken last; theirs are its kind and priority, and no key.
+            most: how many, at most.
+        """
+        run: list[T] = []
+        lane, kind = self._lanes[model.priority], model.kind
+        while lane and len(run) < most:
+            item = lane[0]
+            if item.queue is self:
+                if item.kind is not kind or item.key is not None:
+                    break
+                item.queue = None
+                run.append(item)
+            else:
+                self._dead -= 1
+            del lane[0]
+        return run
+
     def peek(self) -> T | None:
         """The next item, which stays; None if there is none."""
         item = self.pop()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from offloop.scheduling.keys import Keys
-from offloop.scheduling.prefetch import LONG, OVERHEAD, PATIENCE, choose_recalls, has_room
+from offloop.scheduling.prefetch import LONG, OVERHEAD, PATIENCE, choose_recalls, fitting, has_room
 from offloop.scheduling.queue import T
 from offloop.scheduling.state import (
     READY,
@@ -37,7 +37,7 @@ class Scheduler(Keys[T]):
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self._cut = False
-        self._prefetch = limits.prefetch
+        self._prefetch, self._most_given = limits.prefetch, limits.max_tasks_per_worker
 
     # -- what there is ----------------------------------------------------
 
@@ -278,9 +278,8 @@ class Scheduler(Keys[T]):
     ) -> None:
         """Send up to ``quota`` tasks, as long as there is room."""
         items = dispatch.get(worker)
-        pop = self.queue.pop
-        while quota and worker.phase == READY and has_room(worker, self.limits.slots, now, self._latency):
-            item = pop()
+        while quota and worker.phase == READY and has_room(worker, self._slots, now, self._latency):
+            item = self.queue.pop()
             if item is None:
                 return
             if item.key is not None and not self._claim_key(worker, item):
@@ -289,29 +288,40 @@ class Scheduler(Keys[T]):
                 continue
             if items is None:
                 items = dispatch[worker] = []
-            self._hand_over(worker, item, items, now)
-            quota -= 1
+            quota -= self._hand_over(worker, item, items, now, quota)
         if quota:
             self._hungry.pop(worker, None)
 
-    def _hand_over(self, worker: WorkerState[T], item: T, items: list[T], now: float) -> None:
+    def _hand_over(self, worker: WorkerState[T], item: T, items: list[T], now: float, most: int = 1) -> int:
+        """Send a task, and up to ``most`` in all of those alike behind it that fit; how many they are."""
         seconds = item.kind.seconds
         if seconds is None or not self._prefetch:
             seconds = LONG + self._latency  # so that nothing is sent behind it
-        item.cost = cost = seconds + OVERHEAD
-        worker.load += cost
+        cost = seconds + OVERHEAD
         hand = worker.hand
         if not hand:
             worker.progress = now
             self._idle.pop(worker, None)
-        hand[item.id] = item
-        items.append(item)
-        item.worker = worker
-        if len(hand) > self.limits.slots:
+        run = [item]
+        if most > 1:
+            if self._most_given is not None:
+                most = min(most, self._most_given - worker.given)
+            run += self.queue.pop_alike(
+                item, min(most, fitting(worker, self._slots, cost, self._latency)) - 1
+            )
+        for each in run:
+            each.cost = cost
+            each.worker = worker
+            hand[each.id] = each
+        items += run
+        count = len(run)
+        worker.load += cost * count
+        worker.given += count
+        if len(hand) > self._slots:
             self._ahead[worker] = None
-        worker.given += 1
-        if worker.given == self.limits.max_tasks_per_worker:
+        if worker.given == self._most_given:
             self.retire(worker)
+        return count
 
     def _start_workers(self) -> list[WorkerState[T]]:
         reserved = [w for w in self.workers.values() if w.phase == RESERVED]
