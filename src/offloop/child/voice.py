@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from offloop.child.outlet import Outlet
 
 
+class Encoders(_thread._local):
+    """An encoder for each thread that sends messages.
+
+    One for all of them would need a lock, which a cancellation that comes as an exception from
+    another thread could leave locked.  That of the results belongs to the runner's thread.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.own = ReplyEncoder(decoder)
+
+
 class Voice:
     """Says things on the control socket; any thread may use it.
 
@@ -29,8 +40,7 @@ class Voice:
     def __init__(self, outlet: Outlet, decoder: Decoder) -> None:
         self._outlet = outlet
         self._decoder = decoder
-        self._encoder = ReplyEncoder(decoder)  # not that of the results, which belongs to the runner's thread
-        self._lock = _thread.RLock()
+        self._encoders = Encoders(decoder)
 
     def tell(self, kind: int, id: int, value: Any) -> None:
         """Say something about a running task, without waiting."""
@@ -45,8 +55,7 @@ class Voice:
             SerializationError: it can't be pickled.
         """
         try:
-            with self._lock:
-                return self._encoder.encode(value)
+            return self._encoders.own.encode(value)
         except TaskCancelled:
             raise
         except BaseException as error:
@@ -68,4 +77,3 @@ class Voice:
     def let_go(self) -> None:
         """This is a process that a task forked."""
         self._outlet.close()
-        self._lock = _thread.RLock()  # a thread that is not in this process may hold the old one
