@@ -52,8 +52,7 @@ def fitting(worker: WorkerState[T], slots: int, cost: float, latency: float = 0.
     held = len(worker.hand)
     if held < slots:
         return slots - held
-    wanted = ceil((TARGET + latency - worker.load) / cost)
-    return min(max(wanted, 1), MAX_HAND - held)
+    return max(ceil(min((TARGET + latency - worker.load) / cost, MAX_HAND - held)), 1)
 
 
 def is_stuck(worker: WorkerState[T], silent: float) -> bool:
