@@ -109,7 +109,7 @@ class TaskQueue(Generic[T]):
                 run.append(item)
             else:
                 self._dead -= 1
-            del lane[0]
+            lane.popleft()
         return run
 
     def peek(self) -> T | None:

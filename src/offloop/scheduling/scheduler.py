@@ -37,7 +37,7 @@ class Scheduler(Keys[T]):
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self._cut = False
-        self._prefetch, self._most_given = limits.prefetch, limits.max_tasks_per_worker
+        self._prefetch = limits.prefetch
 
     # -- what there is ----------------------------------------------------
 
@@ -303,9 +303,10 @@ class Scheduler(Keys[T]):
             worker.progress = now
             self._idle.pop(worker, None)
         run = [item]
+        ever = self.limits.max_tasks_per_worker
         if most > 1:
-            if self._most_given is not None:
-                most = min(most, self._most_given - worker.given)
+            if ever is not None:
+                most = min(most, ever - worker.given)
             run += self.queue.pop_alike(
                 item, min(most, fitting(worker, self._slots, cost, self._latency)) - 1
             )
@@ -319,7 +320,7 @@ class Scheduler(Keys[T]):
         worker.given += count
         if len(hand) > self._slots:
             self._ahead[worker] = None
-        if worker.given == self._most_given:
+        if worker.given == ever:
             self.retire(worker)
         return count
 
