@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from pathlib import Path
+
+from offloop.cgroups import Root, groups, read
 
 
-def usable_cpus(root: Path = Path("/")) -> int:
+def usable_cpus(root: Root = "/") -> int:
     """CPUs this process may use: its affinity mask, and the CPU quotas of its control groups, rounded up.
 
     Args:
@@ -27,18 +28,18 @@ def usable_cpus(root: Path = Path("/")) -> int:
     return max(1, count)
 
 
-def cgroup_quota(root: Path = Path("/")) -> float | None:
+def cgroup_quota(root: Root = "/") -> float | None:
     """The tightest CPU quota of this process's control groups, in CPUs; None where there is none."""
     return _tightest(root, "cpu", _quota_v2, _quota_v1)
 
 
-def cgroup_memory(root: Path = Path("/")) -> int | None:
+def cgroup_memory(root: Root = "/") -> int | None:
     """The tightest memory limit of this process's control groups, in bytes; None where there is none."""
     limit = _tightest(root, "memory", _reader("memory.max"), _reader("memory.limit_in_bytes"))
     return int(limit) if limit is not None and limit < _NO_LIMIT else None
 
 
-def cgroup_processes(root: Path = Path("/")) -> int | None:
+def cgroup_processes(root: Root = "/") -> int | None:
     """How many processes and threads its control groups allow at the most; None where there is no limit."""
     limit = _tightest(root, "pids", _reader("pids.max"), _reader("pids.max"))
     return int(limit) if limit is not None else None
@@ -47,58 +48,42 @@ def cgroup_processes(root: Path = Path("/")) -> int | None:
 #: Version 1 has no word for "no limit", but the largest number of pages.
 _NO_LIMIT = 1 << 60
 
-Reader = Callable[[Path], float | None]
+#: Given a group's folder: the limit that it sets, or None.
+Reader = Callable[[str], float | None]
 
 
-def _tightest(root: Path, controller: str, read_v2: Reader, read_v1: Reader) -> float | None:
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
-    limits: list[float] = []
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, colon, path = rest.partition(":")
-        if not colon:
-            continue
-        if controllers == "":
-            limits += _limits(root / "sys/fs/cgroup", path, read_v2)
-        elif controller in controllers.split(","):
-            limits += _limits(root / "sys/fs/cgroup" / controllers, path, read_v1)
+def _tightest(root: Root, controller: str, read_v2: Reader, read_v1: Reader) -> float | None:
+    limits = [
+        limit
+        for unified, folder in groups(root, controller)
+        if (limit := _limit(folder, read_v2 if unified else read_v1)) is not None
+    ]
     return min(limits, default=None)
 
 
-def _limits(mount: Path, path: str, read: Reader) -> list[float]:
-    """The limits of a group and of all above it; inside a container its own group is the mount itself."""
-    group = mount / path.lstrip("/")
-    found: list[float] = []
-    for folder in (group, *group.parents):
-        try:
-            limit = read(folder)
-        except (OSError, ValueError, ZeroDivisionError):
-            limit = None
-        if limit is not None and limit > 0:
-            found.append(limit)
-        if folder == mount:
-            break
-    return found
+def _limit(folder: str, read_limit: Reader) -> float | None:
+    try:
+        limit = read_limit(folder)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+    return limit if limit is not None and limit > 0 else None
 
 
-def _quota_v2(folder: Path) -> float | None:
-    quota, period = (folder / "cpu.max").read_text().split()
+def _quota_v2(folder: str) -> float | None:
+    quota, period = read(f"{folder}/cpu.max").split()
     return None if quota == "max" else int(quota) / int(period)
 
 
-def _quota_v1(folder: Path) -> float | None:
-    quota = int((folder / "cpu.cfs_quota_us").read_text())
-    return None if quota <= 0 else quota / int((folder / "cpu.cfs_period_us").read_text())
+def _quota_v1(folder: str) -> float | None:
+    quota = int(read(f"{folder}/cpu.cfs_quota_us"))
+    return None if quota <= 0 else quota / int(read(f"{folder}/cpu.cfs_period_us"))
 
 
 def _reader(name: str) -> Reader:
     """Reads a file that holds a number or ``max``."""
 
-    def read(folder: Path) -> float | None:
-        text = (folder / name).read_text().strip()
+    def read_limit(folder: str) -> float | None:
+        text = read(f"{folder}/{name}").strip()
         return None if text == "max" else int(text)
 
-    return read
+    return read_limit

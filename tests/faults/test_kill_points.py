@@ -17,9 +17,9 @@ from support.gates import Log
 from support.scripts import SCRIPT_BOUND, script_environment
 
 from offloop import ProcessWorkerFactory, WorkerPool
+from offloop.child import KILL_AT
 from offloop.child.killpoints import ONCE, STEPS, install
 from offloop.child.port import SocketPort
-from offloop.child.template import KILL_AT
 from offloop.scheduling import prefetch
 
 #: The steps of a worker at which a task is lost: it had begun, and its outcome was not written down.

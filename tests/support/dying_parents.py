@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from offloop import ProcessWorkerFactory, WorkerPool
-from offloop.child import killpoints
-from offloop.child.template import KILL_AT
+from offloop.child import KILL_AT, killpoints
 from offloop.scheduling import prefetch
 from support.conversing import Conversation
 from support.gates import Log

@@ -65,6 +65,13 @@ def test_a_name_loads_its_own_module_only() -> None:
     assert {name for name in modules if name.startswith("offloop")} == {"offloop", "offloop.errors"}
 
 
+def test_a_pool_loads_neither_what_runs_in_workers_nor_what_is_slow_to_load() -> None:
+    modules = loaded_by("import offloop; offloop.WorkerPool")
+    assert "offloop.contexts.process" in modules
+    assert not modules & {"offloop.child.process", "offloop.child.runner", "offloop.child.template"}
+    assert not modules & {"cloudpickle", "multiprocessing", "pathlib", "psutil"}
+
+
 def test_an_unknown_name_is_an_attribute_error_that_says_so() -> None:
     with pytest.raises(AttributeError, match="module 'offloop' has no attribute 'Pool'"):
         offloop.Pool

@@ -16,10 +16,10 @@ from __future__ import annotations
 import os
 import sys
 
+from offloop.child import KILL_AT
 from offloop.child.lowlevel import signals
-from offloop.child.template import EXITED, KILL_AT
 from offloop.shm.ledger import CONTROL, GENERATION, LENGTH
-from offloop.wire.frames import CANCELLED, LENT, LOANS, READY, REPORT, RESULT, RETURNED, STOP, TASKS
+from offloop.wire.frames import CANCELLED, EXITED, LENT, LOANS, READY, REPORT, RESULT, RETURNED, STOP, TASKS
 
 TYPE_CHECKING = False
 

@@ -14,28 +14,28 @@ import os
 import select
 import sys
 
-from offloop.child import modules, nesting
+from offloop.child import install_kill_points, modules, nesting
 from offloop.child.control import ORPHANED
 from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, signals, sockets
 from offloop.child.process import leave, run_worker
 from offloop.child.standard import hold_standard_descriptors
 from offloop.wire.cpickle import loads
-from offloop.wire.frames import HEADER, HEADER_SIZE, REFUSED, frame
+from offloop.wire.frames import (
+    EXITED,
+    HEADER,
+    HEADER_SIZE,
+    NOT_SPAWNED,
+    PRELOAD,
+    REFUSED,
+    SPAWNED,
+    frame,
+)
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-
-SPAWN = 64  #: to the template: fork a worker; ``id`` names the request, descriptors come along
-SPAWNED = 65  #: from it: ``ref`` is the process id of request ``id``; a pidfd may come along
-PRELOAD = 68  #: to the template: import these modules (names with spaces between), for the workers to come
-NOT_SPAWNED = 66  #: from it: request ``id`` failed with errno ``ref``
-EXITED = 67  #: from it: process ``ref`` ended with wait status ``id``; ``start`` is its peak RSS in bytes
-
-#: Names the step at which a process is to die, for tests: see `offloop.child.killpoints`.
-KILL_AT = "OFFLOOP_KILL_AT"
 
 _INT = 4
 
@@ -271,14 +271,6 @@ def _receive_exactly(fd: int, size: int) -> bytes:
             return b""
         data += more
     return data
-
-
-def install_kill_points(*kinds: str) -> None:
-    """Where a test wants a process of one of these kinds to die at some step, prepare for it."""
-    if KILL_AT in os.environ:
-        from offloop.child.killpoints import install
-
-        install(*kinds)
 
 
 def _begin(lifeline: int) -> dict[str, Any] | None:

@@ -7,13 +7,15 @@ since the last look speaks for the OOM killer, and one that has not, against it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from signal import SIGKILL
 from time import monotonic
 
+from offloop.cgroups import Root, groups, read
+
 #: Where ``proc`` and ``sys`` are mounted.
-ROOT = Path("/")
+ROOT = "/"
 #: Seconds for which several victims counted at one look are put down to workers found dead.
 TOGETHER = 5.0
 
@@ -29,7 +31,7 @@ class OomWatch:
         clock: returns seconds, and never goes backwards.
     """
 
-    def __init__(self, root: Path | None = None, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, root: Root | None = None, clock: Callable[[], float] = monotonic) -> None:
         self._root = ROOT if root is None else root
         self._clock = clock
         self._count = victims(self._root)
@@ -71,7 +73,7 @@ class OomWatch:
         return True
 
 
-def victims(root: Path) -> int | None:
+def victims(root: Root) -> int | None:
     """How many processes the OOM killer has killed here, or None where nothing tells.
 
     The counter of this process's own control group counts each member that any
@@ -81,32 +83,15 @@ def victims(root: Path) -> int | None:
     """
     for file in _counters(root):
         try:
-            words = file.read_text().split()
+            words = read(file).split()
             return int(words[words.index("oom_kill") + 1])
         except (OSError, ValueError, IndexError):
             continue
     return None
 
 
-def _counters(root: Path) -> Iterator[Path]:
+def _counters(root: Root) -> Iterator[str]:
     """The files that may hold the counter, the most exact first."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except (OSError, ValueError):
-        lines = []
-    for line in lines:
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if "memory" in controllers.split(","):
-            yield from _upwards(root / "sys/fs/cgroup/memory", path, "memory.oom_control")
-        elif not controllers:
-            yield from _upwards(root / "sys/fs/cgroup", path, "memory.events")
-    yield root / "proc/vmstat"
-
-
-def _upwards(mount: Path, path: str, name: str) -> Iterator[Path]:
-    """The file of a group and of those above it; in a container the group is the mount itself."""
-    group = mount / path.lstrip("/")
-    for folder in (group, *group.parents):
-        yield folder / name
-        if folder == mount:
-            break
+    for unified, folder in groups(root, "memory"):
+        yield f"{folder}/{'memory.events' if unified else 'memory.oom_control'}"
+    yield os.path.join(root, "proc/vmstat")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+from offloop.child import install_kill_points
 from offloop.child.standard import hold_standard_descriptors
-from offloop.child.template import install_kill_points
 from offloop.contexts.foresight import goes_by_value, modules_for
 from offloop.contexts.imports import importable
 from offloop.contexts.logs import LogQueue, LogReceiver

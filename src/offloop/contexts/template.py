@@ -18,13 +18,23 @@ from weakref import WeakKeyDictionary
 from offloop.child import nesting
 from offloop.child.lowlevel import MSG_CMSG_CLOEXEC
 from offloop.child.modules import is_allowed
-from offloop.child.template import EXITED, NOT_SPAWNED, PRELOAD, SPAWN, SPAWNED
 from offloop.contexts.ends import duplicates
 from offloop.contexts.forks import close_in_forks
 from offloop.contexts.imports import foreign_finders
 from offloop.contexts.watch import ExitWatch, Lifeline
 from offloop.errors import WorkerStartError
-from offloop.wire.frames import READY, REFUSED, FrameDecoder, Record, frame
+from offloop.wire.frames import (
+    EXITED,
+    NOT_SPAWNED,
+    PRELOAD,
+    READY,
+    REFUSED,
+    SPAWN,
+    SPAWNED,
+    FrameDecoder,
+    Record,
+    frame,
+)
 
 #: The largest message to or from a template, in bytes; a failing preload's traceback is the longest.
 _LIMIT = 1 << 24

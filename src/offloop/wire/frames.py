@@ -74,6 +74,15 @@ OPENED = 50  #: task ``id`` uses its channel: it may be sent messages
 LOG = 52  #: a pickled log record, as a dictionary of its fields
 WARNING = 53  #: a pickled warning that is to be shown
 
+# parent to template
+SPAWN = 64  #: fork a worker; ``id`` names the request, descriptors come along
+PRELOAD = 68  #: import these modules (names with spaces between), for the workers to come
+
+# template to parent
+SPAWNED = 65  #: ``ref`` is the process id of request ``id``; a pidfd may come along
+NOT_SPAWNED = 66  #: request ``id`` failed with errno ``ref``
+EXITED = 67  #: process ``ref`` ended with wait status ``id``; ``start`` is its peak RSS in bytes
+
 # both ways, on the control socket
 MESSAGE = 96  #: a pickled message to or from task ``id``
 RECEIVED = 97  #: one message of task ``id``'s channel was received
