@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from benchmarks.work import by_value, noop
 
 OURS = "offloop"
 RAW = "raw ping-pong"
+ACROSS = "raw ping-pong between two CPUs"
 LOOP = "ping-pong by asyncio"
 EXECUTOR = "ProcessPoolExecutor"
 #: About what a small task's message takes.
@@ -57,15 +59,22 @@ async def one_by_one(
 
 
 @asynccontextmanager
-async def ping_pong(settings: Settings) -> AsyncIterator[Measure]:
+async def ping_pong(settings: Settings, *, across: bool = False) -> AsyncIterator[Measure]:
     """Time ``send``, ``epoll``, ``recv`` of 64 bytes, against a process that blocks in ``recv`` and echoes.
 
     No event loop takes part: what the operating system needs to wake the other
     process and to be woken by it.
+
+    Args:
+        settings: of the run.
+        across: keep the two on CPUs of their own, as a parent and a busy worker are.  Left alone, the
+            kernel may run both by turns on one, where waking the other takes a fraction of the time.
     """
     count = settings.size(2_000, 1_000)
-    with _echo() as peer, select.epoll() as epoll:
+    with _echo() as (peer, pid), select.epoll() as epoll:
         epoll.register(peer, select.EPOLLIN)
+        if across:
+            _keep_apart(pid)
 
         async def measure() -> Sample:
             return _summary([_one_ping(peer, epoll) for _ in range(count)])
@@ -97,7 +106,7 @@ async def loop_ping_pong(settings: Settings) -> AsyncIterator[Measure]:
         assert len(answer) == len(MESSAGE)
         return seconds
 
-    with _echo() as peer:
+    with _echo() as (peer, _):
         loop.add_reader(peer, read)
 
         async def measure() -> Sample:
@@ -108,16 +117,23 @@ async def loop_ping_pong(settings: Settings) -> AsyncIterator[Measure]:
 
 
 @contextmanager
-def _echo() -> Iterator[socket.socket]:
-    """A socket whose other end sends back what it gets: a process that blocks in ``recv``."""
+def _echo() -> Iterator[tuple[socket.socket, int]]:
+    """A socket whose other end sends back what it gets; and the process there, which blocks in ``recv``."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     number = theirs.fileno()
     command = [sys.executable, "-I", "-S", "-c", ECHO, str(number)]
-    with ours, subprocess.Popen(command, pass_fds=[number]):
+    with ours, subprocess.Popen(command, pass_fds=[number]) as process:
         theirs.close()
-        yield ours
+        yield ours, process.pid
         ours.shutdown(socket.SHUT_WR)  # the echo reads end of file, and ends
+
+
+def _keep_apart(pid: int) -> None:
+    """Keep this process on one CPU, and another one on another."""
+    mine, others, *_ = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {mine})
+    os.sched_setaffinity(pid, {others})
 
 
 def _one_ping(peer: socket.socket, epoll: select.epoll) -> float:
@@ -157,6 +173,7 @@ def lines(_results: Results) -> Sequence[Line]:
             {LOOP: (LOOP, "p50"), **p50},
             Goal(1.5),
         ),
+        Line("the same against one between two CPUs", (OURS, "p50"), (ACROSS, (ACROSS, "p50"))),
         Line("the same against the executor", (OURS, "p50"), (EXECUTOR, p50[EXECUTOR]), goal=Goal(0.5)),
         Line("p99", (OURS, "p99"), (RAW, (RAW, "p99")), p99),
         Line("no-op defined in __main__, p50", (f"{OURS} by value", "p50"), (RAW, (RAW, "p50"))),
@@ -169,6 +186,7 @@ CASE = Case(
     [
         Contender(OURS, partial(one_by_one, opener=peers.offloop, full=2_000, quick=1_000)),
         Contender(RAW, ping_pong),
+        Contender(ACROSS, partial(ping_pong, across=True)),
         Contender(LOOP, loop_ping_pong),
         Contender(
             f"{OURS} by value",
