@@ -9,8 +9,9 @@ from time import monotonic
 from offloop.child import layout
 from offloop.child.exchange import Exchange
 from offloop.child.layout import Copy, LargeBuffers, Part, WithDescriptor, shared
-from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, RIGHTS, sockets
+from offloop.child.lowlevel import sockets
 from offloop.child.modules import NewModules
+from offloop.child.receiving import Receiver
 from offloop.child.voice import Voice
 from offloop.shm.ledger import GENERATION, LENGTH, SLOTS, Ledger
 from offloop.wire.carrying import CarriedContext
@@ -37,7 +38,6 @@ from offloop.wire.frames import (
     SETUP,
     UNLOADABLE,
     VERBOSITY,
-    FrameDecoder,
     Record,
     frame,
     split_buffers,
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
 
     Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
-#: Bytes asked for in one receive.
-CHUNK = 1 << 16
 #: Results that large payloads are made for, and which pickle does not lay out by itself.
 BYTES = frozenset({bytes, bytearray})
 #: Results of these types can always be loaded.
@@ -83,17 +81,16 @@ class SocketPort:
         self.ledger = ledger
         self.variables: CarriedContext | None = None
         self._sock = sock
-        self._frames = FrameDecoder(limit)
         self._decoder = Decoder()
         self._encoder = ReplyEncoder(self._decoder)
         self._words, self._journal = ledger.words, ledger.journal
         self._used = 0
         self._exchange = Exchange(lambda: None)  # what it has to say is said with the next flush
+        self._receiver = Receiver(sock, limit, self._exchange.receive_descriptors)
         self._forked = False
         self._modules = NewModules()
         self._depth = max(sys.getrecursionlimit(), LEAST_DEPTH)
         self._early: list[Record] = []  # what came along with the setup
-        self._timeout: float | None = None
         self._outlet = outlet
         self._said = outlet.line  # looked at for every outcome
         self.voice = Voice(outlet, self._decoder)
@@ -127,10 +124,6 @@ class SocketPort:
         """End `attach`."""
         loop.remove_reader(self._sock.fileno())
 
-    def _set_timeout(self, timeout: float | None) -> None:
-        self._sock.settimeout(timeout)  # a system call
-        self._timeout = timeout
-
     # -- in -------------------------------------------------------------------
 
     def receive(self, timeout: float | None = None) -> list[Record] | None:
@@ -147,21 +140,7 @@ class SocketPort:
             return early
         if self.forwarding is not None:
             self.forwarding.look()
-        if timeout != self._timeout:
-            self._set_timeout(timeout)
-        wanted = self._frames.wanted
-        try:
-            if wanted is not None:
-                count = self._sock.recv_into(wanted)
-                return self._frames.filled(count) if count else None
-            data, ancillary, _, _ = self._sock.recvmsg(CHUNK, RIGHTS, MSG_CMSG_CLOEXEC)
-            for _, _, rights in ancillary:
-                self._exchange.receive_descriptors(rights)
-            return self._frames.feed(data) if data else None
-        except (TimeoutError, BlockingIOError):
-            return []
-        except ConnectionError:
-            return None
+        return self._receiver.receive(timeout)
 
     def receive_setup(self) -> bytes | memoryview | None:
         """The payload of the first frames' `SETUP`; None when the parent is gone."""
@@ -360,8 +339,7 @@ class SocketPort:
         if self._said:
             self._outlet.flush()  # what tasks said goes before how they ended
         if self._used:
-            if self._timeout is not None:
-                self._set_timeout(None)
+            self._receiver.set_timeout(None)
             self._sock.sendall(self._journal[: self._used])
             # In this order: a reader of the living journal must not take old
             # bytes for new ones.
@@ -388,8 +366,7 @@ class SocketPort:
             self._leave_fork()
         self.flush()
         for part in parts:
-            if self._timeout is not None:
-                self._set_timeout(None)
+            self._receiver.set_timeout(None)
             if isinstance(part, Copy):
                 part.advance(len(part.source))
             elif isinstance(part, WithDescriptor):

@@ -1,0 +1,148 @@
+"""How a worker waits for what comes: it looks again for a moment, where that has paid."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from offloop.child import receiving
+from offloop.child.receiving import BRISK, LOOK, Receiver
+from offloop.wire.frames import READY, frame
+
+LIMIT = 1 << 20
+
+
+class Played:
+    """A socket and a clock: the message comes so many seconds after a wait began."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.comes_after = 0.0
+        self.looks = 0
+        self.sleeps = 0
+        self._asked = 0.0
+        self._between = True
+
+    def clock(self) -> float:
+        """The time; a microsecond passes with each look at it."""
+        self.now += 1e-6
+        return self.now
+
+    def settimeout(self, _: float | None) -> None:
+        """The test's messages come all the same."""
+
+    def recvmsg(self, _size: int, _room: int, flags: int) -> tuple[bytes, list[Any], int, Any]:
+        """The message, if it is there or the call may wait."""
+        if self._between:
+            self._asked, self._between = self.now, False
+        due = self._asked + self.comes_after
+        if flags & socket.MSG_DONTWAIT:
+            self.looks += 1
+            if self.now < due:
+                raise BlockingIOError
+        else:
+            self.sleeps += 1
+            self.now = max(self.now, due)
+        self._between = True
+        return frame(READY), [], 0, None
+
+    def wait(self, receiver: Receiver, seconds: float) -> tuple[int, int]:
+        """How often a wait of so many seconds looked, and slept."""
+        self.comes_after = seconds
+        self.looks = self.sleeps = 0
+        assert receiver.receive(None)
+        return self.looks, self.sleeps
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> Played:
+    made = Played()
+    monkeypatch.setattr(receiving, "monotonic", made.clock)
+    return made
+
+
+@pytest.fixture
+def receiver(played: Played) -> Receiver:
+    return Receiver(played, LIMIT, lambda _: None)  # type: ignore[arg-type]
+
+
+def test_the_first_wait_sleeps_at_once(played: Played, receiver: Receiver) -> None:
+    assert played.wait(receiver, BRISK / 2) == (0, 1)
+
+
+def test_after_a_short_wait_it_looks_until_something_comes(played: Played, receiver: Receiver) -> None:
+    played.wait(receiver, BRISK / 2)
+    for _ in range(3):
+        looks, sleeps = played.wait(receiver, LOOK / 2)
+        assert looks > 1
+        assert sleeps == 0
+
+
+def test_it_looks_for_so_long_and_no_longer(played: Played, receiver: Receiver) -> None:
+    played.wait(receiver, 0.0)
+    began = played.now
+    looks, sleeps = played.wait(receiver, BRISK * 0.9)
+    assert 1 < looks <= (LOOK * 1e6) + 1
+    assert sleeps == 1
+    assert played.now - began < BRISK
+
+
+def test_after_a_long_wait_it_sleeps_at_once(played: Played, receiver: Receiver) -> None:
+    played.wait(receiver, 0.0)
+    played.wait(receiver, 3600.0)
+    assert played.wait(receiver, LOOK / 2) == (0, 1)
+    assert played.wait(receiver, LOOK / 2)[1] == 0  # that one was short
+
+
+def test_others_go_first_between_two_looks(
+    played: Played, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = []
+    monkeypatch.setattr(os, "sched_yield", lambda: let_go.append(played.looks))
+    played.wait(receiver, 0.0)
+    looks, _ = played.wait(receiver, LOOK / 2)
+    assert let_go == list(range(1, looks))
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+@pytest.mark.parametrize("briskly", [False, True])
+def test_what_comes_and_the_end_are_the_same_either_way(
+    ends: tuple[socket.socket, socket.socket], briskly: bool
+) -> None:
+    ours, theirs = ends
+    descriptors: list[bytes] = []
+    receiver = Receiver(ours, LIMIT, descriptors.append)
+    theirs.send(frame(READY, id=1))
+    assert [record[3] for record in receiver.receive(None) or ()] == [1]
+    receiver._is_brisk = briskly
+    socket.send_fds(theirs, [frame(READY, id=2)], [theirs.fileno()])
+    assert [record[3] for record in receiver.receive(None) or ()] == [2]
+    (descriptor,) = descriptors
+    os.close(int.from_bytes(descriptor, sys.byteorder))
+    receiver._is_brisk = briskly
+    assert receiver.receive(0) == []
+    assert receiver.receive(0.001) == []
+    theirs.close()
+    assert receiver.receive(None) is None
+
+
+def test_a_peer_that_is_gone_with_messages_unread_is_the_end_as_well(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = ends
+    receiver = Receiver(ours, LIMIT, lambda _: None)
+    ours.send(b"unread")
+    theirs.close()
+    receiver._is_brisk = True
+    assert receiver.receive(None) is None  # ConnectionResetError
