@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from offloop.child import receiving
-from offloop.child.receiving import BRISK, LOOK, Receiver
+from offloop.child.receiving import BRISK, LOOKS, Receiver
 from offloop.wire.frames import READY, frame
 
 LIMIT = 1 << 20
+#: Seconds that a look takes.
+LOOK = BRISK / 2 / LOOKS
 
 
 class Played:
@@ -22,6 +24,7 @@ class Played:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.runs = True
         self.comes_after = 0.0
         self.looks = 0
         self.sleeps = 0
@@ -29,9 +32,8 @@ class Played:
         self._between = True
 
     def clock(self) -> float:
-        """The time; a microsecond passes with each look at it."""
-        self.now += 1e-6
-        return self.now
+        """The time, as a worker's clock has it."""
+        return self.now if self.runs else 0.0
 
     def settimeout(self, _: float | None) -> None:
         """The test's messages come all the same."""
@@ -43,6 +45,7 @@ class Played:
         due = self._asked + self.comes_after
         if flags & socket.MSG_DONTWAIT:
             self.looks += 1
+            self.now += LOOK
             if self.now < due:
                 raise BlockingIOError
         else:
@@ -78,25 +81,27 @@ def test_the_first_wait_sleeps_at_once(played: Played, receiver: Receiver) -> No
 def test_after_a_short_wait_it_looks_until_something_comes(played: Played, receiver: Receiver) -> None:
     played.wait(receiver, BRISK / 2)
     for _ in range(3):
-        looks, sleeps = played.wait(receiver, LOOK / 2)
-        assert looks > 1
-        assert sleeps == 0
+        assert played.wait(receiver, 4.5 * LOOK) == (5, 0)
 
 
-def test_it_looks_for_so_long_and_no_longer(played: Played, receiver: Receiver) -> None:
+def test_it_looks_so_often_and_no_more(played: Played, receiver: Receiver) -> None:
     played.wait(receiver, 0.0)
-    began = played.now
-    looks, sleeps = played.wait(receiver, BRISK * 0.9)
-    assert 1 < looks <= (LOOK * 1e6) + 1
-    assert sleeps == 1
-    assert played.now - began < BRISK
+    assert played.wait(receiver, BRISK * 0.9) == (LOOKS, 1)
+    assert played.wait(receiver, BRISK * 1.1) == (LOOKS, 1)  # as the wait before was short
+    assert played.wait(receiver, 0.0) == (0, 1)
 
 
 def test_after_a_long_wait_it_sleeps_at_once(played: Played, receiver: Receiver) -> None:
     played.wait(receiver, 0.0)
     played.wait(receiver, 3600.0)
-    assert played.wait(receiver, LOOK / 2) == (0, 1)
-    assert played.wait(receiver, LOOK / 2)[1] == 0  # that one was short
+    assert played.wait(receiver, 1.5 * LOOK) == (0, 1)
+    assert played.wait(receiver, 1.5 * LOOK) == (2, 0)  # that one was short
+
+
+def test_a_clock_that_stands_keeps_nobody_awake(played: Played, receiver: Receiver) -> None:
+    played.runs = False  # as a task may have it, to test what tells the time
+    played.wait(receiver, 0.0)
+    assert played.wait(receiver, 3600.0) == (LOOKS, 1)
 
 
 def test_others_go_first_between_two_looks(
@@ -105,8 +110,8 @@ def test_others_go_first_between_two_looks(
     let_go = []
     monkeypatch.setattr(os, "sched_yield", lambda: let_go.append(played.looks))
     played.wait(receiver, 0.0)
-    looks, _ = played.wait(receiver, LOOK / 2)
-    assert let_go == list(range(1, looks))
+    played.wait(receiver, 2.5 * LOOK)
+    assert let_go == [1, 2]
 
 
 @pytest.fixture
