@@ -20,16 +20,14 @@ LOOK = BRISK / 2 / LOOKS
 
 
 class Played:
-    """A socket and a clock: the message comes so many seconds after a wait began."""
+    """A socket with one message after the other, each of which comes when it is due; and a clock."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.runs = True
-        self.comes_after = 0.0
         self.looks = 0
         self.sleeps = 0
-        self._asked = 0.0
-        self._between = True
+        self._due = 0.0
 
     def clock(self) -> float:
         """The time, as a worker's clock has it."""
@@ -40,24 +38,24 @@ class Played:
 
     def recvmsg(self, _size: int, _room: int, flags: int) -> tuple[bytes, list[Any], int, Any]:
         """The message, if it is there or the call may wait."""
-        if self._between:
-            self._asked, self._between = self.now, False
-        due = self._asked + self.comes_after
         if flags & socket.MSG_DONTWAIT:
             self.looks += 1
             self.now += LOOK
-            if self.now < due:
+            if self.now < self._due:
                 raise BlockingIOError
         else:
             self.sleeps += 1
-            self.now = max(self.now, due)
-        self._between = True
+            self.now = max(self.now, self._due)
         return frame(READY), [], 0, None
+
+    def send_in(self, seconds: float) -> None:
+        """The next message comes then."""
+        self._due = self.now + seconds
+        self.looks = self.sleeps = 0
 
     def wait(self, receiver: Receiver, seconds: float) -> tuple[int, int]:
         """How often a wait of so many seconds looked, and slept."""
-        self.comes_after = seconds
-        self.looks = self.sleeps = 0
+        self.send_in(seconds)
         assert receiver.receive(None)
         return self.looks, self.sleeps
 
@@ -98,6 +96,16 @@ def test_after_a_long_wait_it_sleeps_at_once(played: Played, receiver: Receiver)
     assert played.wait(receiver, 1.5 * LOOK) == (2, 0)  # that one was short
 
 
+def test_one_who_waits_elsewhere_looks_before_it_does(played: Played, receiver: Receiver) -> None:
+    played.send_in(2.5 * LOOK)
+    assert receiver.look() == []  # it is not known yet whether that pays
+    played.now += 2.5 * LOOK
+    assert receiver.receive(0)
+    played.send_in(2.5 * LOOK)
+    assert receiver.look()
+    assert (played.looks, played.sleeps) == (3, 0)
+
+
 def test_a_clock_that_stands_keeps_nobody_awake(played: Played, receiver: Receiver) -> None:
     played.runs = False  # as a task may have it, to test what tells the time
     played.wait(receiver, 0.0)
@@ -136,8 +144,10 @@ def test_what_comes_and_the_end_are_the_same_either_way(
     (descriptor,) = descriptors
     os.close(int.from_bytes(descriptor, sys.byteorder))
     receiver._is_brisk = briskly
-    assert receiver.receive(0) == []
     assert receiver.receive(0.001) == []
+    assert receiver.look() == []
+    assert receiver.receive(0) == []
+    assert ours.gettimeout() is None  # what is sent now waits for room
     theirs.close()
     assert receiver.receive(None) is None
 

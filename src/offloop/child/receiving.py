@@ -43,6 +43,7 @@ class Receiver:
         self._frames = FrameDecoder(limit)
         self._take_rights = take_rights
         self._timeout: float | None = None
+        self._began = 0.0  # when the wait did that is not over
         self._is_brisk = False
 
     def set_timeout(self, timeout: float | None) -> None:
@@ -60,34 +61,40 @@ class Receiver:
         Returns:
             The records that came (none, after the timeout); None when the parent is gone.
         """
-        self.set_timeout(timeout)
+        if timeout is None:
+            records = self.look()
+            if records is None or records:
+                return records
+        self.set_timeout(timeout or None)
+        return self._receive(sockets.MSG_DONTWAIT if timeout == 0 else 0)
+
+    def look(self) -> list[Record] | None:
+        """Receive what comes within a moment, before a wait, here or elsewhere: where looking has paid.
+
+        Returns:
+            As `receive`.
+        """
+        self.set_timeout(None)  # with any other, a look would be a wait
+        self._began = monotonic()
+        for _ in range(LOOKS if self._is_brisk else 0):  # not until a time, as clocks can be made to stand
+            records = self._receive(sockets.MSG_DONTWAIT)
+            if records is None or records:
+                return records
+            os.sched_yield()
+        return []
+
+    def _receive(self, flags: int) -> list[Record] | None:
         wanted = self._frames.wanted
         try:
             if wanted is not None:
-                count = self._sock.recv_into(wanted)
+                count = self._sock.recv_into(wanted, 0, flags)
                 return self._frames.filled(count) if count else None
-            data, ancillary = self._wait() if timeout is None else self._receive_message(0)
-            for _, _, rights in ancillary:
-                self._take_rights(rights)
-            return self._frames.feed(data) if data else None
+            data, ancillary, _, _ = self._sock.recvmsg(CHUNK, RIGHTS, MSG_CMSG_CLOEXEC | flags)
         except (TimeoutError, BlockingIOError):
             return []
         except ConnectionError:
             return None
-
-    def _wait(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
-        """The next message, however long it takes."""
-        began = monotonic()
-        try:
-            for _ in range(LOOKS if self._is_brisk else 0):  # not until a time, as clocks can be made to stand
-                try:
-                    return self._receive_message(sockets.MSG_DONTWAIT)
-                except BlockingIOError:
-                    os.sched_yield()
-            return self._receive_message(0)
-        finally:
-            self._is_brisk = monotonic() - began < BRISK
-
-    def _receive_message(self, flags: int) -> tuple[bytes, list[tuple[int, int, bytes]]]:
-        data, ancillary, _, _ = self._sock.recvmsg(CHUNK, RIGHTS, MSG_CMSG_CLOEXEC | flags)
-        return data, ancillary
+        self._is_brisk = monotonic() - self._began < BRISK
+        for _, _, rights in ancillary:
+            self._take_rights(rights)
+        return self._frames.feed(data) if data else None
