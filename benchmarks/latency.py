@@ -125,15 +125,19 @@ def _echo() -> Iterator[tuple[socket.socket, int]]:
     command = [sys.executable, "-I", "-S", "-c", ECHO, str(number)]
     with ours, subprocess.Popen(command, pass_fds=[number]) as process:
         theirs.close()
-        yield ours, process.pid
-        ours.shutdown(socket.SHUT_WR)  # the echo reads end of file, and ends
+        try:
+            yield ours, process.pid
+        finally:
+            ours.shutdown(socket.SHUT_WR)  # the echo reads end of file, and ends
 
 
 def _keep_apart(pid: int) -> None:
     """Keep this process on one CPU, and another one on another."""
-    mine, others, *_ = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {mine})
-    os.sched_setaffinity(pid, {others})
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        raise RuntimeError("there is only one CPU")
+    os.sched_setaffinity(0, {cpus[0]})
+    os.sched_setaffinity(pid, {cpus[1]})
 
 
 def _one_ping(peer: socket.socket, epoll: select.epoll) -> float:

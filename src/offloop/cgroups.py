@@ -30,7 +30,8 @@ def groups(root: Root, controller: str) -> Iterator[tuple[bool, str]]:
         if not controllers:
             yield from ((True, folder) for folder in _upwards(root, "", path))
         elif controller in controllers.split(","):
-            yield from ((False, folder) for folder in _upwards(root, controllers, path))
+            for hierarchy in dict.fromkeys((controllers, controller)):  # one is often a link to the other
+                yield from ((False, folder) for folder in _upwards(root, hierarchy, path))
 
 
 def _upwards(root: Root, hierarchy: str, path: str) -> Iterator[str]:

@@ -116,3 +116,10 @@ def test_memory_of_version_1_knows_no_word_for_no_limit(tmp_path: Path) -> None:
     machine.write("memory/app/memory.limit_in_bytes", "1048576\n")
     assert cgroup_memory(tmp_path) == 2**20
     assert cgroup_processes(tmp_path) is None
+
+
+def test_a_controller_is_found_by_its_own_name_where_it_is_mounted_with_others(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "4:cpuacct,cpu:/app\n")
+    machine.write("cpu/app/cpu.cfs_quota_us", "50000\n")
+    machine.write("cpu/app/cpu.cfs_period_us", "100000\n")
+    assert cgroup_quota(tmp_path) == 0.5

@@ -88,17 +88,13 @@ class Overlap:
             self._loop.stop()
 
     def _arrived(self) -> None:
-        if self._take(self._runner.port.receive(0)):
-            self._own.run(self._pump)
-
-    def _take(self, records: list[Record] | None) -> bool:
-        """Have what came wait for its turn; whether there is anything."""
+        records = self._runner.port.receive(0)
         if records is None:
             self._parent_gone = True
             self._stop()
-            return False
-        self._waiting.extend(records)
-        return bool(records)
+        elif records:
+            self._waiting.extend(records)
+            self._own.run(self._pump)
 
     def _pump(self) -> None:
         """Begin what may begin; yield to async tasks when synchronous ones take long."""
@@ -126,11 +122,8 @@ class Overlap:
         runner.flush()
         runner.environment.adopt_pending()
         self._arm_expiry()
-        if not self._waiting and not runner.turns.awaiting:
-            if runner.stopping:
-                self._stop()
-            elif self._take(runner.port.look()):
-                self._loop.call_soon(self._pump, context=self._own)
+        if runner.stopping and not self._waiting and not runner.turns.awaiting:
+            self._stop()
 
     def _begin_async(self, record: Record, awaitable: Any) -> None:
         runner, turns = self._runner, self._runner.turns

@@ -142,10 +142,6 @@ class SocketPort:
             self.forwarding.look()
         return self._receiver.receive(timeout)
 
-    def look(self) -> list[Record] | None:
-        """Receive what comes within a moment; see `Receiver.look`."""
-        return self._receiver.look()
-
     def receive_setup(self) -> bytes | memoryview | None:
         """The payload of the first frames' `SETUP`; None when the parent is gone."""
         while (records := self.receive()) is not None:

@@ -4,8 +4,13 @@ A CPU that has nothing to do goes to sleep, and to wake it takes longer than a
 small task: on a virtual machine some 30 µs.  So a worker that is given one small
 task after another looks again for a moment before it sleeps, as the mutexes of
 the GNU C library do (``PTHREAD_MUTEX_ADAPTIVE_NP``): only if the last wait was
-short, so that what comes seldom costs nothing, and letting whoever else wants
-this CPU go first (`os.sched_yield`), so that it is nobody's loss.
+short, so that what comes seldom costs nothing.
+
+Between two looks others may have the CPU (`os.sched_yield`): the parent, as a
+rule, which has something for it.  But to a program that computes, this gives a
+whole slice of 3 or 4 ms, where one that is woken from its sleep goes first.  So
+a worker that has lost a slice in this way does not look for a while: for twice
+as many waits each time, and for one less after each look that has paid.
 """
 
 from __future__ import annotations
@@ -23,10 +28,16 @@ if TYPE_CHECKING:
 
 #: Bytes asked for in one receive.
 CHUNK = 1 << 16
-#: So many times it looks before it sleeps: 50 µs, where a look takes 2.
-LOOKS = 25
+#: Seconds for which it looks before it sleeps.
+LOOK = 50e-6
+#: The most looks in that time; clocks can be made to stand.
+LOOKS = 50
 #: Looking has paid, or would have, if a wait took less than this, in seconds.
 BRISK = 100e-6
+#: Who is kept from a CPU for longer than this, in seconds, has given it to somebody who computes.
+SLICE = 500e-6
+#: How many waits then pass without a look: at first, and at the most.
+REST, LONGEST_REST = 16, 1024
 
 
 class Receiver:
@@ -43,8 +54,9 @@ class Receiver:
         self._frames = FrameDecoder(limit)
         self._take_rights = take_rights
         self._timeout: float | None = None
-        self._began = 0.0  # when the wait did that is not over
         self._is_brisk = False
+        self._rest = REST  # how many waits the next rest lasts
+        self._resting = 0  # how many are left of this one
 
     def set_timeout(self, timeout: float | None) -> None:
         """How long the socket waits at the most, in seconds, receiving and sending; None for ever."""
@@ -61,26 +73,38 @@ class Receiver:
         Returns:
             The records that came (none, after the timeout); None when the parent is gone.
         """
-        if timeout is None:
-            records = self.look()
-            if records is None or records:
-                return records
-        self.set_timeout(timeout or None)
-        return self._receive(sockets.MSG_DONTWAIT if timeout == 0 else 0)
+        if timeout == 0:
+            self.set_timeout(None)
+            return self._receive(sockets.MSG_DONTWAIT)
+        began = monotonic()
+        is_amidst = self._frames.wanted is not None  # a message, the rest of which is on its way
+        records = self._look(began) if self._is_brisk and not is_amidst else []
+        if records is not None and not records:
+            self.set_timeout(timeout)
+            records = self._receive(0)
+        self._is_brisk = monotonic() - began < BRISK
+        return records
 
-    def look(self) -> list[Record] | None:
-        """Receive what comes within a moment, before a wait, here or elsewhere: where looking has paid.
-
-        Returns:
-            As `receive`.
-        """
+    def _look(self, began: float) -> list[Record] | None:
+        """What comes within a moment."""
+        if self._resting:
+            self._resting -= 1
+            return []
         self.set_timeout(None)  # with any other, a look would be a wait
-        self._began = monotonic()
-        for _ in range(LOOKS if self._is_brisk else 0):  # not until a time, as clocks can be made to stand
+        now = began
+        for _ in range(LOOKS):
             records = self._receive(sockets.MSG_DONTWAIT)
             if records is None or records:
+                self._rest = max(self._rest - 1, REST)
                 return records
+            looked = monotonic()
             os.sched_yield()
+            now = monotonic()
+            if now - looked > SLICE:
+                self._resting = self._rest
+                self._rest = min(self._rest * 2, LONGEST_REST)
+            if now - began > LOOK:
+                break
         return []
 
     def _receive(self, flags: int) -> list[Record] | None:
@@ -94,7 +118,6 @@ class Receiver:
             return []
         except ConnectionError:
             return None
-        self._is_brisk = monotonic() - self._began < BRISK
         for _, _, rights in ancillary:
             self._take_rights(rights)
         return self._frames.feed(data) if data else None

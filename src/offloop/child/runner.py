@@ -76,9 +76,6 @@ class Port(Protocol):
     def receive(self, timeout: float | None = None) -> list[Record] | None:
         """Wait for records; an empty list after ``timeout`` seconds, None when the parent is gone."""
 
-    def look(self) -> list[Record] | None:
-        """Take what comes within a moment, before a loop waits; None when the parent is gone."""
-
     def note(self, record: Record, environment: Any) -> None:
         """Take in a record that is no task, or a task that is not to be run."""
 

@@ -141,10 +141,6 @@ class ThreadPort:
             records.extend(more)
         return records
 
-    def look(self) -> list[Record]:
-        """Nothing: to look would keep the other threads of this process from running."""
-        return []
-
     def attach(self, loop: asyncio.AbstractEventLoop, arrived: Callable[[], None]) -> None:
         """From now on have ``loop`` call ``arrived`` when something can be received."""
         context = copy_context()  # this thread's: whoever hands something over has another one
