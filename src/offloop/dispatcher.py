@@ -383,7 +383,8 @@ class Dispatcher:
             self._report_end()
         elif self.loop is not None:
             self._ending = self.loop.create_task(self._context.aclose())
-            self._ending.add_done_callback(self._report_end)
+            # By its name: until then observers may come or go, and its class with them.
+            self._ending.add_done_callback(lambda ending: self._report_end(ending))  # noqa: PLW0108
 
     def _report_end(self, ending: asyncio.Task[None] | None = None) -> None:
         if ending is not None and ending.cancelled():  # with all tasks of a loop that ends: once more

@@ -2,7 +2,8 @@
 
 A pool that nobody observes pays nothing, not even a look at a list: the classes
 of its dispatcher and of its workers' handles are exchanged for those below when
-the first observer comes, and back when the last one goes.
+the first observer comes, and back when the last one goes.  So nobody may keep a
+method of theirs to call it later: it would be that of a class which is gone.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from support import tasks
-from support.bounds import eventually
+from support.bounds import eventually, fail_after
 from support.gates import Gate
 
 from offloop import (
@@ -27,7 +27,9 @@ from offloop import (
     WorkerCrashed,
     WorkerFactory,
     WorkerPool,
+    WorkerStartError,
 )
+from offloop.contexts import process_link
 from offloop.dispatcher import Dispatcher
 from offloop.handle import WorkerHandle
 from offloop.observe.reading import TraceError, read_trace
@@ -272,6 +274,38 @@ async def test_an_observer_that_fails_is_told_to_the_loop_and_harms_nothing(fact
         assert await pool.submit(tasks.echo, 2) == 2
     asyncio.get_running_loop().set_exception_handler(None)
     assert [str(context["exception"]) for context in told] == ["observer"]
+
+
+async def test_an_observer_may_go_while_the_pool_ends(
+    factory: WorkerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, observer = WorkerPool(1, factory=factory), Observer()
+    observe(pool._dispatcher, observer)
+    assert await pool.submit(tasks.echo, 1) == 1
+    context = pool._dispatcher.context()
+    close = context.aclose
+
+    async def close_and_go() -> None:
+        await close()
+        unobserve(pool._dispatcher, observer)
+
+    monkeypatch.setattr(context, "aclose", close_and_go)
+    async with fail_after(20):
+        assert await pool.shutdown() == 0
+
+
+async def test_an_observer_may_go_while_a_worker_fails_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with WorkerPool(1) as pool, fail_after(20):
+        observer = Observer()
+
+        def refuse(*_: object) -> None:
+            asyncio.get_running_loop().call_soon(unobserve, pool._dispatcher, observer)
+            raise OSError("no descriptors")
+
+        monkeypatch.setattr(process_link, "open_ends", refuse)
+        observe(pool._dispatcher, observer)
+        with pytest.raises(WorkerStartError, match="no descriptors"):
+            await pool.submit(tasks.echo, 1)
 
 
 PROGRAM = """

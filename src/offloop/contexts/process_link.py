@@ -96,12 +96,12 @@ class ProcessLink(Link):
     def _start(self, starter: Starter) -> None:
         loop, owner = self._loop, self._owner
         try:
-            ends = open_ends(self._options.slots + 1)
+            self._data, control, self.ledger, worker, fds = open_ends(self._options.slots + 1)
         except Exception as error:  # nothing is open, and there is nothing to release
             self._over = True
-            loop.call_soon(owner.link_exited, Exit(None, False, problem=could_not_start("a worker", error)))
+            exit = Exit(None, False, problem=could_not_start("a worker", error))
+            loop.call_soon(lambda: owner.link_exited(exit))  # by its name: the owner's class may change
             return
-        self._data, control, self.ledger, worker, fds = ends
         self._words = self.ledger.words
         self._outbox = Outbox(loop, self._data)
         replies, logs = self._replies, self._logs
