@@ -9,7 +9,14 @@ from types import ModuleType
 
 import pytest
 
+from offloop.child import modules
 from offloop.child.modules import NewModules, is_allowed
+
+
+@pytest.fixture(autouse=True)
+def nothing_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a fresh interpreter: what an earlier test loaded was not noted."""
+    monkeypatch.setattr(modules, "_loaded", {})
 
 
 def test_modules_of_the_standard_library_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
