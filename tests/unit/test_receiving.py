@@ -65,6 +65,11 @@ class Played:
         return self.looks, self.sleeps
 
 
+def on(sock: Any) -> Receiver:
+    """One that takes no descriptors."""
+    return Receiver(sock, LIMIT, lambda _: None)
+
+
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> Played:
     made = Played()
@@ -76,13 +81,13 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Played:
 @pytest.fixture
 def receiver(played: Played) -> Receiver:
     """One whose last wait was short."""
-    made = Receiver(played, LIMIT, lambda _: None)  # type: ignore[arg-type]
+    made = on(played)
     played.wait(made, 0.0)
     return made
 
 
 def test_the_first_wait_sleeps_at_once(played: Played) -> None:
-    receiver = Receiver(played, LIMIT, lambda _: None)  # type: ignore[arg-type]
+    receiver = on(played)
     assert played.wait(receiver, BRISK / 2) == (0, 1)
 
 
@@ -202,7 +207,7 @@ def test_a_large_message_comes_in_parts(
     ends: tuple[socket.socket, socket.socket], timeout: float | None
 ) -> None:
     ours, theirs = ends
-    receiver = Receiver(ours, LIMIT, lambda _: None)
+    receiver = on(ours)
     message = frame(READY, os.urandom(2 * LARGE), id=1) + frame(READY, id=2)
 
     def send() -> None:
@@ -224,7 +229,7 @@ def test_a_peer_that_is_gone_with_messages_unread_is_the_end_as_well(
     ends: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, theirs = ends
-    receiver = Receiver(ours, LIMIT, lambda _: None)
+    receiver = on(ours)
     ours.send(b"unread")
     theirs.close()
     receiver._is_brisk = True

@@ -77,9 +77,10 @@ class Receiver:
             self.set_timeout(None)
             return self._receive(sockets.MSG_DONTWAIT)
         began = monotonic()
-        is_amidst = self._frames.wanted is not None  # a message, the rest of which is on its way
-        records = self._look(began) if self._is_brisk and not is_amidst else []
-        if records is not None and not records:
+        records: list[Record] | None = []
+        if self._is_brisk and self._frames.wanted is None:  # else the rest of a message is on its way
+            records = self._look(began)
+        if records == []:
             self.set_timeout(timeout)
             records = self._receive(0)
         self._is_brisk = monotonic() - began < BRISK
@@ -91,10 +92,9 @@ class Receiver:
             self._resting -= 1
             return []
         self.set_timeout(None)  # with any other, a look would be a wait
-        now = began
         for _ in range(LOOKS):
             records = self._receive(sockets.MSG_DONTWAIT)
-            if records is None or records:
+            if records != []:
                 self._rest = max(self._rest - 1, REST)
                 return records
             looked = monotonic()
