@@ -213,13 +213,16 @@ async def test_a_worker_without_shared_memory_warns_once_and_sends_the_slow_way(
     assert len(caught) == 1
 
 
-async def test_a_worker_out_of_descriptors_fails_what_it_cannot_take_and_recovers() -> None:
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_worker_out_of_descriptors_fails_what_it_cannot_take_and_recovers(first: bool) -> None:
     async with WorkerPool(1) as pool:
         pid = await pool.submit(os.getpid)
         with pytest.raises(ValueError, match="bytes"):  # what tells of failures is loaded at the first one
             await pool.submit(arrays.fail_with, arrays.numbers(1))
+        if not first:  # else not even the code that maps segments can be loaded
+            await pool.submit(arrays.total, arrays.numbers(SIZE // 8))
         await pool.submit(arrays.use_up_descriptors)
-        with pytest.raises(SerializationError, match="too many open files"):
+        with pytest.raises(SerializationError, match="(?i)too many open files"):
             await pool.submit(arrays.total, arrays.numbers(SIZE))
         with pytest.warns(RuntimeWarning, match="slowly"):
             assert same(await pool.submit(arrays.numbers, SIZE)), "by the socket"

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from offloop.shm import segments
-from offloop.shm.segments import Imports, SegmentPool, space_for
+from offloop.shm.imports import Imports
+from offloop.shm.segments import SegmentPool, space_for
 
 SIZE = 1 << 16
 

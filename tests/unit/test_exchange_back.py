@@ -23,7 +23,7 @@ from exchange_ends import (
 
 from offloop.child import exchange as module
 from offloop.child.layout import THRESHOLD
-from offloop.shm import segments
+from offloop.shm import mapping, segments
 from offloop.wire.frames import (
     SEGMENT,
     UNSEGMENT,
@@ -162,7 +162,7 @@ def test_a_read_only_view_of_an_argument_is_copied(ends: tuple[End, End]) -> Non
 def test_an_argument_that_a_forked_process_sees_is_copied(ends: tuple[End, End]) -> None:
     parent, worker = ends
     arguments = borrow(parent, worker, array())
-    segments._before_fork()
+    mapping._before_fork()
     assert worker.exchange.hand_over(*pickled(arguments)) is None
     arguments.clear()
     worker.settle()

@@ -6,11 +6,13 @@ import errno
 import fcntl
 import os
 from typing import Any
+from weakref import ref
 
 import pytest
 from segment_peers import SIZE, Peers, open_descriptors, peers
 
-from offloop.shm import segments
+from offloop.shm import imports, mapping
+from offloop.shm.imports import Borrowed
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="there are no memfds")
 
@@ -36,7 +38,7 @@ def test_borrowing_from_a_segment_that_could_not_be_mapped_says_why(
     def refuse(fd: int, size: int) -> Any:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
-    monkeypatch.setattr(segments, "_mapped", refuse)
+    monkeypatch.setattr(imports, "mapped", refuse)
     fd = segment.take_descriptor()
     peers.imports.add(segment.number, fd, SIZE)
     with pytest.raises(OSError, match="Cannot allocate"):
@@ -48,7 +50,7 @@ def test_a_descriptor_that_cannot_be_mapped_is_an_error() -> None:
     read, write = os.pipe()
     try:
         with pytest.raises(OSError):  # noqa: PT011 - the number is the kernel's choice
-            segments._mapped(read, SIZE)
+            mapping.mapped(read, SIZE)
     finally:
         os.close(read)
         os.close(write)
@@ -118,20 +120,21 @@ def test_a_loan_that_somebody_sees_stays_and_is_returned_once(peers: Peers) -> N
     assert peers.told == [(number, False)]
 
 
-def test_a_loan_whose_last_object_dies_during_the_check_is_returned_once(peers: Peers) -> None:
+def test_a_loan_whose_last_object_dies_during_the_check_is_returned_once(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     number, views = peers.lend(SIZE)
     found = peers.imports.find(views[0])
     assert found is not None
     borrowed = found[0]
     borrowed.begin_hand_over()
-    look = borrowed._owner
 
-    def look_and_let_go() -> Any:  # as if another thread ran just there
-        owner = look()
+    def look_and_let_go(borrowed: Borrowed) -> Any:  # as if another thread ran just there
+        owner = ref.__call__(borrowed)
         views.clear()
         return owner
 
-    borrowed._owner = look_and_let_go  # type: ignore[assignment]
+    monkeypatch.setattr(Borrowed, "__call__", look_and_let_go)
     held = borrowed.end_hand_over()
     assert held is not None
     assert peers.told == []

@@ -43,7 +43,8 @@ from offloop.wire.frames import (
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from offloop.shm.segments import Imports, Loan, SegmentPool
+    from offloop.shm.imports import Imports
+    from offloop.shm.segments import Loan, SegmentPool
 
 
 class Exchange:
@@ -172,9 +173,10 @@ class Exchange:
         """
         kind, flags, ref, id, _, _, payload = record
         if kind == SEGMENT:
-            self._theirs.add(ref, self._claim(payload), id)
+            self._add(ref, self._claim(payload), id)
         elif kind == UNSEGMENT:
-            self._theirs.drop(ref)
+            if self._imports is not None:
+                self._imports.drop(ref)
         elif kind == LOANS:
             self._nudged = True
             for number in unpack_numbers(payload):
@@ -184,6 +186,16 @@ class Exchange:
         else:
             return False
         return True
+
+    def _add(self, number: int, fd: int | None, size: int) -> None:
+        """Map a segment of the peer's.  One that is not known here is the error of whoever needs it."""
+        try:
+            theirs = self._theirs
+        except (OSError, ImportError):  # where no descriptor is left, nothing can be loaded either
+            if fd is not None:
+                os.close(fd)
+        else:
+            theirs.add(number, fd, size)
 
     def _claim(self, payload: bytes | memoryview) -> int | None:
         """The descriptor of the segment that a frame is about; None if it did not come.
@@ -199,7 +211,7 @@ class Exchange:
     @property
     def _theirs(self) -> Imports:
         if self._imports is None:
-            from offloop.shm.segments import Imports
+            from offloop.shm.imports import Imports
 
             self._imports = Imports(self._loan_ended)
         return self._imports
@@ -236,7 +248,10 @@ class Exchange:
         """End loans that were not taken up."""
         for where, segment, _, _ in table:
             if where == MINE:
-                self._theirs.decline(segment)
+                if self._imports is not None:
+                    self._imports.decline(segment)
+                else:
+                    self._loan_ended(segment, True)
             elif where == YOURS:
                 self._own.returned(segment)
 

@@ -252,7 +252,7 @@ STEPS: dict[str, tuple[str, Change]] = {
     "worker:lent": (_PORT + "_send_large", _after()),
     "worker:borrowed": (_EXCHANGE + "open", _after()),
     "worker:giving": (_EXCHANGE + "hand_over", _after(_something)),
-    "worker:given": ("offloop.shm.segments:Borrowed.end_hand_over", _after()),
+    "worker:given": ("offloop.shm.imports:Borrowed.end_hand_over", _after()),
     "worker:loan-ended": (_EXCHANGE + "settle", _before(_has_loans)),
     "worker:loan-told": (_PORT + "_send_parts", _after(_then(_tells_of_loans))),
     # what a running task says, and a stream,

@@ -1,0 +1,78 @@
+"""Memory of a ``memfd`` in this process: mapped, exported to objects, and what a fork does to it."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import sys
+from typing import Any, Protocol
+from weakref import WeakSet
+
+#: The same on Linux and macOS; `mmap` does not name it.
+_MAP_FIXED = 0x10
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
+    *(ctypes.c_int, ctypes.c_int, ctypes.c_long),
+)
+
+
+def mapped(fd: int, size: int) -> mmap.mmap:
+    """A mapping that keeps no descriptor; `mmap.mmap` keeps a duplicate unless told otherwise."""
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(fd, size, trackfd=False)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # What was reserved there is replaced, and unmapped in its place.
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    if _libc.mmap(address, size, protection, mmap.MAP_SHARED | _MAP_FIXED, fd, 0) != address:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return memory
+
+
+def check_sealed(fd: int, size: int) -> None:
+    """Refuse memory that its owner could cut off: to touch what is gone would kill this process (SIGBUS).
+
+    Raises:
+        OSError: it is not sealed, no such memory at all, or smaller than it was said to be.
+    """
+    import fcntl
+
+    if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK or os.fstat(fd).st_size < size:
+        raise OSError("it is not sealed against shrinking")
+
+
+def unmap(memory: mmap.mmap) -> None:
+    """Unmap memory: now, or when the last object that lies on it dies."""
+    try:
+        memory.close()
+    except BufferError:
+        pass  # something lies on it
+
+
+class Side(Protocol):
+    """One side of the lending, whose mappings a forked process shares."""
+
+    def before_fork(self) -> None:
+        """What objects of this side lie on will be the forked process's too."""
+
+
+#: All sides in this process; each adds itself.
+sides: WeakSet[Side] = WeakSet()
+
+
+def _before_fork() -> None:
+    for side in list(sides):
+        side.before_fork()
+
+
+os.register_at_fork(before=_before_fork)
+
+
+def exported(memory: mmap.mmap, offset: int, size: int) -> Any:
+    """An array on part of a mapping: whatever is made from it keeps it alive, and it the mapping."""
+    return (ctypes.c_char * size).from_buffer(memory, offset)
