@@ -29,6 +29,7 @@ from support.failures import (
 import offloop
 from offloop.environment import LocalEnvironment
 from offloop.task import CallableTask
+from offloop.wire import tracebacks
 from offloop.wire.failure import decode_failure, encode_failure
 from offloop.wire.tracebacks import MAX_TEXT
 
@@ -53,6 +54,38 @@ def test_hints_and_syntax_errors_read_as_the_traceback_module_writes_them(code: 
     except Exception as caught:
         error, expected = caught, traceback.format_exc()
     assert cross(error).__cause__.text == expected
+
+
+def test_what_fails_again_and_again_reads_so_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "failing.py"
+    texts = set()
+    for name in ("first", "other"):  # the same place, in a file that was edited meanwhile
+        path.write_text(f"def fail(value):\n    {name} = value; raise ValueError({name})\n")
+        namespace: dict[str, Any] = {}
+        exec(compile(path.read_text(), str(path), "exec"), namespace)
+        callers = [lambda value, fail=namespace["fail"]: fail(value), namespace["fail"]]
+        for caller in callers:
+            for value in ("one", "two"):
+                try:
+                    caller(value)
+                except ValueError as caught:
+                    error, expected = caught, traceback.format_exc()
+                text = cross(error).__cause__.text
+                assert text == expected
+                texts.add(text)
+    assert len(texts) == 8
+
+
+def test_thousands_of_places_that_fail_are_not_all_kept() -> None:
+    for count in range(3 * tracebacks._REMEMBERED):
+        namespace: dict[str, Any] = {}
+        exec(compile("\n" * count + "def fail(): raise ValueError", "<made>", "exec"), namespace)
+        try:
+            namespace["fail"]()
+        except ValueError as caught:
+            error, expected = caught, traceback.format_exc()
+        assert cross(error).__cause__.text == expected
+    assert len(tracebacks._formatted_before) <= tracebacks._REMEMBERED
 
 
 def test_offloops_own_frames_are_left_out() -> None:

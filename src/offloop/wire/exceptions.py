@@ -14,6 +14,7 @@ for one, refuses a plain assignment.
 from __future__ import annotations
 
 import copyreg
+from functools import cache
 from types import BuiltinFunctionType, GetSetDescriptorType, MemberDescriptorType
 
 TYPE_CHECKING = False
@@ -166,8 +167,21 @@ def _is_set_to_none(error: BaseException, owner: type, name: str) -> bool:
 
 def _descriptors(cls: type) -> Iterator[tuple[type, str, Any]]:
     for owner in cls.__mro__:
-        for name, value in vars(owner).items():
-            special = name.startswith("__") and name.endswith("__")
-            field = isinstance(value, (MemberDescriptorType, GetSetDescriptorType))
-            if field and not special and (owner, name) not in _NOT_FIELDS:
-                yield owner, name, value
+        if owner.__flags__ & _HEAP_TYPE:
+            yield from _own_descriptors(owner)
+        else:
+            yield from _of_static(owner)
+
+
+def _own_descriptors(owner: type) -> Iterator[tuple[type, str, Any]]:
+    for name, value in vars(owner).items():
+        special = name.startswith("__") and name.endswith("__")
+        field = isinstance(value, (MemberDescriptorType, GetSetDescriptorType))
+        if field and not special and (owner, name) not in _NOT_FIELDS:
+            yield owner, name, value
+
+
+@cache
+def _of_static(owner: type) -> tuple[tuple[type, str, Any], ...]:
+    """The same for one of the interpreter's static types, which live for ever and do not change."""
+    return tuple(_own_descriptors(owner))

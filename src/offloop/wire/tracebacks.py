@@ -20,6 +20,10 @@ MAX_TEXT = 100 * 1024
 #: recursion limit is 1,000, so a plain RecursionError is shown whole.
 MAX_FRAMES = 500
 
+#: Stacks of up to that many frames are kept as they were formatted; and how many of them.
+_SHORT, _REMEMBERED = 16, 64
+_formatted_before: dict[tuple[Any, ...], list[str]] = {}
+
 # As frames name their files, which need not be how `__file__` does.
 _PACKAGE = (lambda: None).__code__.co_filename.rpartition("wire/")[0]
 
@@ -109,7 +113,10 @@ class _Alone:
 def _formatted(error: BaseException, message: str) -> tuple[str, bool]:
     import traceback
 
-    trace = entry = stored(error, "__traceback__")
+    trace = stored(error, "__traceback__")
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        trace = trace.tb_next  # as a rule ours are the first ones, and reading their lines takes time
+    entry = trace
     left_out = -2 * MAX_FRAMES
     while entry is not None:
         left_out, entry = left_out + 1, entry.tb_next
@@ -125,6 +132,18 @@ def _formatted(error: BaseException, message: str) -> tuple[str, bool]:
 
 
 def _lines(stack: StackSummary) -> list[str]:
-    """The lines of a stack, less offloop's own, which say nothing about the task."""
+    """The lines of a stack, less offloop's own, which say nothing about the task.
+
+    To format one takes 10 to 20 µs a frame, for `traceback` parses the source to
+    know what to underline; and tasks that fail do so at the same few places.
+    """
     kept = [frame for frame in stack if not frame.filename.startswith(_PACKAGE)]
-    return type(stack).from_list(kept).format()
+    if len(kept) > _SHORT:
+        return type(stack).from_list(kept).format()
+    key = tuple((f.filename, f.name, f.line, f.lineno, f.end_lineno, f.colno, f.end_colno) for f in kept)
+    lines = _formatted_before.get(key)
+    if lines is None:
+        if len(_formatted_before) >= _REMEMBERED:
+            _formatted_before.clear()
+        lines = _formatted_before[key] = type(stack).from_list(kept).format()
+    return lines
