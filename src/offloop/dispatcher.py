@@ -192,7 +192,7 @@ class Dispatcher:
             self.handles[worker.number].stop()
         if self.scheduler.more:
             self.schedule_turn()
-        if self.scheduler.prefetching and self.loop is not None:
+        if self.scheduler.is_watching and self.loop is not None:
             self._lookout.arm(self.loop, now, hasten=self.scheduler.idle_workers > 0)
 
     def _start_worker(self, worker: WorkerState[Execution[Any]]) -> None:
@@ -216,7 +216,7 @@ class Dispatcher:
             self.handles[worker.number].link.poll()
         if silent:
             self.schedule_turn()
-        elif self.scheduler.prefetching and self.loop is not None:
+        elif self.scheduler.is_watching and self.loop is not None:
             self._lookout.arm(self.loop, now)
 
     # -- executions ---------------------------------------------------------

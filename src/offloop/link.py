@@ -83,6 +83,7 @@ class Sendable(Protocol):
 
     id: int
     task: TaskLike[Any]
+    cost: float
     place: int
     attempt: int
     context: VariableContext | None

@@ -84,6 +84,19 @@ class PoolContract(Context):
             gate.open()
             await held
 
+    @pytest.mark.parametrize("expected", [0.0, 0.005], ids=["short", "long"])
+    async def test_no_outcome_waits_behind_a_task_that_takes_long(self, gate: Gate, expected: float) -> None:
+        async with self.pool(1) as pool:
+            for _ in range(60):  # as many tell that it is short, though the first one had to import much
+                await pool.submit(tasks.be_busy_and_pass, expected)
+            # Both are sent at once; how long they will take is expected as of those before.
+            quick, long = (pool.submit(tasks.be_busy_and_pass, 0.0, path) for path in (None, gate.path))
+            await gate.arrived()
+            async with fail_after(20):  # the gate stays closed
+                await quick
+            gate.open()
+            await long
+
     async def test_idle_workers_retire_down_to_min_workers(self, gate: Gate) -> None:
         async with self.pool(3, min_workers=1, idle_timeout=0.1) as pool:
             held = await occupy(pool, gate, 3)

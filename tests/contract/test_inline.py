@@ -76,7 +76,8 @@ class TestBootstrap(Inline, suite.BootstrapContract):
 
 @abandons
 class TestPool(Inline, suite.PoolContract):
-    pass
+    # A task that blocks blocks the event loop, too.
+    test_no_outcome_waits_behind_a_task_that_takes_long = None  # type: ignore[assignment]
 
 
 class TestDispatch(Inline, suite.DispatchContract):

@@ -62,11 +62,12 @@ class Conversation:
             assert [item async for item in stream] == [0, 1, 2, 3]
 
     async def _cancel_and_take_back(self) -> None:
-        waiting = [self.submit(noted.waiting) for _ in range(2)]
+        waiting = [self.submit(noted.waiting)]
         behind = [self.submit(noted.plain) for _ in range(4)]
         waits = [*waiting]
         await eventually(lambda: all(each.done() or each.started_at is not None for each in waits))
-        # Their worker is silent, so they are taken back; unless it died, and they run in the next.
+        # Its worker is silent, and the other has nothing to do, so what is behind it is taken back;
+        # unless it died, and they run in the next.
         await eventually(lambda: all(each.done() or each.worker_id is None for each in behind))
         for each in waiting:
             each.cancel()

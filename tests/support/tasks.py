@@ -26,6 +26,7 @@ from support.faulty import (
     agate_or_else as agate_or_else,
     agate_then_ask as agate_then_ask,
     allocate_and_exit as allocate_and_exit,
+    be_busy as be_busy,
     count_then_fail as count_then_fail,
     crash_at_first as crash_at_first,
     exit_process as exit_process,
@@ -378,3 +379,10 @@ class FailsOnce(LoggingBootstrap):
         super().__call__(environment)
         if first:
             raise RuntimeError("not yet")
+
+
+def be_busy_and_pass(seconds: float, gate: str | None = None) -> None:
+    """Be busy, and pass a gate if there is one."""
+    be_busy(seconds)
+    if gate is not None:
+        pass_gate(gate)

@@ -369,7 +369,7 @@ class World:
         if self.is_turn_due:
             self.turn()
         elif not self._let_one_thing_happen(seconds):
-            if not self.scheduler.prefetching:
+            if not self.scheduler.is_watching:
                 return False
             self.now = self.scheduler.next_look(self.now)
             self.is_turn_due = True

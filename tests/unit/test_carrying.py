@@ -29,6 +29,7 @@ class Item:
     """An enqueued task, as a link sees it."""
 
     attempt = 1
+    cost = 0.0
     place = 0
     flags = 0
 

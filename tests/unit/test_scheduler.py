@@ -6,7 +6,7 @@ import pytest
 from fakeworld import Item, World
 from worlds import finish, hand, known, make_world, ready_world
 
-from offloop.scheduling.prefetch import EXPECTED_AT_MOST, MAX_HAND, PATIENCE, STALLED, TICK
+from offloop.scheduling.prefetch import EXPECTED_AT_MOST, MAX_HAND, PATIENCE, SHORT, STALLED, TICK
 from offloop.scheduling.scheduler import MAX_PLAN, MIN_DEAL
 from offloop.scheduling.state import STARTING, WorkerState
 
@@ -185,21 +185,53 @@ class TestRecalling:
         assert world.scheduler.silent_workers(world.now) == [busy]
         assert world.turn().recall == [(busy, items[2:])]
 
-    @pytest.mark.parametrize("seconds", [0.005, 0.04])
+    @pytest.mark.parametrize("seconds", [0.0005, 0.005, 0.04])
     def test_where_nobody_could_help_it_is_silent_once_its_first_task_should_have_ended(
         self, seconds: float
     ) -> None:
-        world, workers = ready_world(2)
-        for _ in range(4):
-            world.enqueue(known(seconds))
-        world.turn()
-        assert [len(worker.hand) for worker in workers] == [2, 2]
+        world, workers = self.both_ahead(seconds, SHORT / 2)
         world.now = workers[0].progress + PATIENCE * 1.5
         assert world.scheduler.silent_workers(world.now) == []
         due = world.scheduler.next_look(world.now)
         assert due >= workers[0].progress + min(seconds, EXPECTED_AT_MOST) + PATIENCE
         assert set(world.scheduler.silent_workers(due)) == set(workers)
         assert world.scheduler.next_look(due) == due + TICK
+
+    def both_ahead(
+        self, first: float, second: float, *, place: bool = False
+    ) -> tuple[World, list[WorkerState[Item]]]:
+        """Each of two workers holds two tasks that should take so long; perhaps there is room for a third."""
+        world, workers = ready_world(2)
+        world.scheduler.limits = world.scheduler.limits._replace(max_workers=2 + place)
+        for seconds in (first, second):
+            kind = known(seconds)
+            for _ in range(2):
+                world.enqueue(kind)
+            world.turn()
+        assert [len(worker.hand) for worker in workers] == [2, 2]
+        return world, workers
+
+    def test_nobody_is_looked_at_who_has_nothing_to_say_and_whom_nobody_could_help(self) -> None:
+        world, workers = self.both_ahead(SHORT / 2, SHORT * 2)
+        assert not world.scheduler.is_watching
+        assert world.scheduler.silent_workers(world.now + 10) == []
+        for item in list(workers[0].hand.values()):
+            world.scheduler.finished(workers[0], item, 0.001, world.now)
+        assert world.scheduler.is_watching, "now somebody could help"
+        assert world.scheduler.silent_workers(world.now + 10) == [workers[1]]
+
+    def test_where_another_worker_could_be_started_a_stuck_one_gives_back_what_it_has(self) -> None:
+        world, workers = self.both_ahead(0.005, 0.005, place=True)
+        world.now = world.scheduler.next_look(world.now + 2 * STALLED)
+        assert set(world.scheduler.silent_workers(world.now)) == set(workers)
+        assert [worker for worker, _ in world.turn().recall] == workers
+
+    def test_whoever_ends_what_was_short_is_looked_at_no_more(self) -> None:
+        world, workers = self.both_ahead(0.005, SHORT / 2)
+        assert world.scheduler.is_watching
+        for worker in workers:
+            finish(world, worker)
+        assert not world.scheduler.is_watching
 
     def test_nothing_is_recalled_from_a_worker_that_gets_on(self) -> None:
         world, (busy, _), _ = self.stuck()

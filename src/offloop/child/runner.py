@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
-#: Outcomes wait at most this long, in seconds, for others to be sent with.
+#: Outcomes wait at most this long, in seconds, for others to be sent with; and never behind a task
+#: that is expected to take longer, which the scheduler relies on (`SHORT` there).
 FLUSH_AFTER = 0.001
 #: Results of these types are neither awaited nor exhausted.
 PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
@@ -269,6 +270,8 @@ class Runner:
         """
         port, turns = self.port, self.turns
         id = record[3]
+        if record[5] > FLUSH_AFTER:
+            port.flush()
         start = monotonic()
         port.running(0, id, start)
         self.record = record
@@ -292,16 +295,14 @@ class Runner:
                 turns.interruptible = 0
                 if turns.cancelled:
                     turns.settle()
-            end = monotonic()
-            later = self.report(id, value, start, end)
+            later = self.report(id, value, start, monotonic())
         except BaseException as error:
             try:
                 self.report_failure(record, error, start, loaded)
             except TaskCancelled as late:  # it came when the task had just failed, and comes once
                 self.report_failure(record, late, start, loaded)
         finally:
-            # What the arguments' and the result's finalisers do happens here,
-            # and is not blamed on the next task.
+            # Finalisers of the arguments and the result run here, and are not blamed on the next task.
             self.record = value = fn = args = kwargs = None
         if later is not None:
             later()

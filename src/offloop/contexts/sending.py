@@ -84,7 +84,7 @@ class Sender:
                 else:
                     if item.context is not contexts.last and not contexts.is_same(item.context):
                         self._change_context(item.context)
-                    self._small += pack(MAGIC, CALL, item.flags, ref, item.id, 0, item.attempt, 0.0)
+                    self._small += pack(MAGIC, CALL, item.flags, ref, item.id, 0, item.attempt, item.cost)
             except BaseException as error:
                 failed.append((item, unpicklable_task(task, error)))
                 if isinstance(error, KeyboardInterrupt):
@@ -122,14 +122,16 @@ class Sender:
             self._change_context(item.context)
         size = len(pickled)
         if not buffers and size < layout.THRESHOLD:
-            self._small += HEADER.pack(MAGIC, kind, item.flags, ref, item.id, size, item.attempt, 0.0)
+            self._small += HEADER.pack(MAGIC, kind, item.flags, ref, item.id, size, item.attempt, item.cost)
             self._write(pickled)
             return
         self._lending.used()
         flags, size, parts = self._lending.exchange.lay_out(pickled, buffers)
         for part in self._lending.exchange.take_before():
             self._write(part)
-        self._small += HEADER.pack(MAGIC, kind, flags | item.flags, ref, item.id, size, item.attempt, 0.0)
+        self._small += HEADER.pack(
+            MAGIC, kind, flags | item.flags, ref, item.id, size, item.attempt, item.cost
+        )
         for part in parts:
             self._write(part)
 

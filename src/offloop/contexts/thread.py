@@ -286,7 +286,7 @@ class ThreadLink(Link):
             self._sent += 1
             item.place = self._sent
             content: Any = item.task, item.context
-            records.append((RUN, item.flags, 0, item.id, item.attempt, 0.0, content))
+            records.append((RUN, item.flags, 0, item.id, item.attempt, item.cost, content))
         self._port.put(records)
         return []
 

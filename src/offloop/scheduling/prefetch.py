@@ -21,6 +21,9 @@ TARGET = 0.002
 OVERHEAD = 5e-6
 #: Tasks longer than this, in seconds, are not prefetched: a wake-up is nothing beside them.
 LONG = 0.05
+#: Tasks expected to take longer than this, in seconds, are not begun before all outcomes are sent: a
+#: worker's rule, whose threshold (`offloop.child.runner.FLUSH_AFTER`) is not above this.
+SHORT = 0.001
 #: The most tasks in a hand.
 MAX_HAND = 512
 #: Seconds without progress after which tasks are recalled for an idle worker.
@@ -64,8 +67,8 @@ def patience_with(worker: WorkerState[T], slots: int, latency: float, *, has_hel
     """For how many seconds a worker that holds more than it runs may be silent before it is looked at.
 
     Where no other worker could help, not before its first task should have ended.  As a rule it has
-    nothing to say until then: outcomes wait unsent only behind a task that began after theirs, and the
-    first task in a hand is the first whose outcome has not come.
+    nothing to say until then: outcomes wait unsent only behind a task that began after theirs, and was
+    expected to be `SHORT`; and the first task in a hand is the first whose outcome has not come.
 
     Args:
         worker: it.

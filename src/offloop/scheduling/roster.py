@@ -29,6 +29,7 @@ class Roster(Generic[T]):
         self._pinned_waiting: dict[WorkerState[T], None] = {}
         self._idle: dict[WorkerState[T], float] = {}  # since when; the longest idle comes first
         self._ahead: dict[WorkerState[T], None] = {}  # those with more in hand than they run
+        self._quiet: dict[WorkerState[T], None] = {}  # those of them that may keep an outcome back
         self._draining: dict[WorkerState[T], None] = {}  # those that retire, and have keys
         self._numbers = 0
         #: Whether starting fails: then no worker is started that no task waits for.
@@ -77,19 +78,32 @@ class Roster(Generic[T]):
         return None if since is None else since + self.limits.idle_timeout
 
     @property
-    def prefetching(self) -> bool:
-        """Whether a worker holds tasks that it does not run yet."""
-        return bool(self._ahead)
+    def is_watching(self) -> bool:
+        """Whether to ask for `silent_workers` from time to time, though nothing happens."""
+        return bool(self._watched)
+
+    @property
+    def _watched(self) -> dict[WorkerState[T], None]:
+        """Those that hold more than they run, and could have something to say, or to give back to others.
+
+        If there is nobody to take it, what they hold stays there until somebody
+        has ended something, which is told at once.  A look would be in vain
+        then, and it wakes the program: with tasks of 20 ms on as many workers
+        as CPUs that took a hundredth of all time.
+        """
+        if self._idle or len(self.workers) < self.limits.max_workers:
+            return self._ahead
+        return self._quiet
 
     def silent_workers(self, now: float) -> list[WorkerState[T]]:
         """Workers that hold more than they run, and have ended nothing for longer than they should."""
-        return [worker for worker in self._ahead if now >= self._next_look_at(worker)]
+        return [worker for worker in self._watched if now >= self._next_look_at(worker)]
 
     def next_look(self, now: float) -> float:
-        """When to ask for `silent_workers` again, while it is `prefetching`; not before a tick has passed."""
+        """When to ask for `silent_workers` again, while it `is_watching`; not before a tick has passed."""
         if self._idle:
             return now + TICK
-        return max(now + TICK, min(map(self._next_look_at, self._ahead)))
+        return max(now + TICK, min(map(self._next_look_at, self._watched)))
 
     def _next_look_at(self, worker: WorkerState[T]) -> float:
         patience = patience_with(worker, self._slots, self._latency, has_helpers=bool(self._idle))
@@ -124,7 +138,7 @@ class Roster(Generic[T]):
         """``worker`` was killed: it gets nothing more, and what it holds is settled by the shell."""
         self._steady_until = 0.0
         worker.phase = STOPPING
-        for table in (self._hungry, self._idle, self._ahead, self._draining):
+        for table in (self._hungry, self._idle, self._ahead, self._quiet, self._draining):
             table.pop(worker, None)
 
     def lease(self, now: float) -> WorkerState[T]:
@@ -161,7 +175,8 @@ class Roster(Generic[T]):
         self._steady_until = 0.0
         worker.phase = GONE
         self.workers.pop(worker.number, None)
-        for table in (self._hungry, self._pinned_waiting, self._idle, self._ahead, self._draining):
+        tables = self._hungry, self._idle, self._ahead, self._quiet, self._draining, self._pinned_waiting
+        for table in tables:
             table.pop(worker, None)
         self._unbind(worker)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from offloop.scheduling.keys import Keys
-from offloop.scheduling.prefetch import LONG, OVERHEAD, PATIENCE, choose_recalls, fitting, has_room
+from offloop.scheduling.prefetch import LONG, OVERHEAD, PATIENCE, SHORT, choose_recalls, fitting, has_room
 from offloop.scheduling.queue import T
 from offloop.scheduling.state import (
     READY,
@@ -101,6 +101,7 @@ class Scheduler(Keys[T]):
             worker.recalled.discard(item.id)
         if len(hand) <= self._slots:
             self._ahead.pop(worker, None)
+            self._quiet.pop(worker, None)
             if not hand:
                 self._emptied(worker, at)
         if worker.phase == READY:
@@ -119,6 +120,7 @@ class Scheduler(Keys[T]):
         worker.recalled.discard(item.id)
         if len(worker.hand) <= self.limits.slots:
             self._ahead.pop(worker, None)
+            self._quiet.pop(worker, None)
         if not worker.hand:
             self._emptied(worker, worker.progress)
         if worker.phase == READY:
@@ -320,6 +322,8 @@ class Scheduler(Keys[T]):
         worker.given += count
         if len(hand) > self._slots:
             self._ahead[worker] = None
+            if cost <= SHORT:
+                self._quiet[worker] = None
         if worker.given == ever:
             self.retire(worker)
         return count

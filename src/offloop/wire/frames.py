@@ -15,8 +15,9 @@ ref         a function's number in the worker's table, or 0
 id          the task's number
 length      payload bytes; checked against the limit before anything is allocated
 start, end  in results, monotonic seconds: when the task started and ended; in
-            tasks, ``start`` is the number of the attempt; in an `ITEM`, its index
-            in the stream, and its size in bytes where that is not the payload's
+            tasks, ``start`` is the number of the attempt, and ``end`` how many seconds
+            it is expected to take; in an `ITEM`, its index in the stream, and its
+            size in bytes where that is not the payload's
 ==========  =====================================================================
 """
 
