@@ -222,7 +222,7 @@ async def test_a_worker_out_of_descriptors_fails_what_it_cannot_take_and_recover
         if not first:  # else not even the code that maps segments can be loaded
             await pool.submit(arrays.total, arrays.numbers(SIZE // 8))
         await pool.submit(arrays.use_up_descriptors)
-        with pytest.raises(SerializationError, match="(?i)too many open files"):
+        with pytest.raises(SerializationError, match=r"(?i)too many open files"):
             await pool.submit(arrays.total, arrays.numbers(SIZE))
         with pytest.warns(RuntimeWarning, match="slowly"):
             assert same(await pool.submit(arrays.numbers, SIZE)), "by the socket"
