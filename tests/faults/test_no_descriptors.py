@@ -6,9 +6,11 @@ import os
 from typing import Any
 
 import pytest
-from support import descriptors
+from support import arrays, descriptors
 
 from offloop import ProcessWorkerFactory, RemoteTraceback, SerializationError, WorkerPool
+
+SIZE = 2 << 20
 
 
 @pytest.mark.parametrize("start_method", ["template", "exec"])
@@ -40,3 +42,22 @@ async def large_result_without_descriptors() -> None:
             await pool.enqueue(descriptors.UseUp())
         assert await pool.submit(descriptors.big_result) == descriptors.big_result()
         await pool.enqueue(descriptors.GiveBack())
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_worker_out_of_descriptors_fails_what_it_cannot_take_and_recovers(first: bool) -> None:
+    total = arrays.total(arrays.numbers(SIZE))
+    async with WorkerPool(1) as pool:
+        pid = await pool.submit(os.getpid)
+        with pytest.raises(ValueError, match="bytes"):  # what tells of failures is loaded at the first one
+            await pool.submit(arrays.fail_with, arrays.numbers(1))
+        if not first:  # else not even the code that maps segments can be loaded
+            await pool.submit(arrays.total, arrays.numbers(SIZE // 8))
+        await pool.submit(arrays.use_up_descriptors)
+        with pytest.raises(SerializationError, match=r"(?i)too many open files"):
+            await pool.submit(arrays.total, arrays.numbers(SIZE))
+        with pytest.warns(RuntimeWarning, match="slowly"):
+            assert arrays.total(await pool.submit(arrays.numbers, SIZE)) == total, "by the socket"
+        await pool.submit(arrays.free_descriptors)
+        assert arrays.total(await pool.submit(arrays.echo, arrays.numbers(SIZE))) == total
+        assert await pool.submit(os.getpid) == pid

@@ -16,6 +16,7 @@ import pytest
 from codec_link import Link, importable
 from support.variables import request_id, settings
 
+from offloop.child.exchange import Exchange
 from offloop.contexts.sending import Sender
 from offloop.task import CallableTask, provider
 from offloop.wire import variables
@@ -54,7 +55,7 @@ class Wire:
 
     def __init__(self, capacity: int = 1000) -> None:
         self.outbox: Any = Outbox()
-        lending: Any = None
+        lending: Any = types.SimpleNamespace(exchange=Exchange(lambda: None))  # nothing large is sent
         self.sender = Sender(self.outbox, Definitions(importable, capacity), lending)
         self.ids = 0
 

@@ -173,9 +173,41 @@ async def test_the_end_of_a_loan_is_told_at_once_and_followed_by_a_look(
     got = worker.peer.load(worker.send_object(array()))
     del got
     assert written == []
-    await asyncio.sleep(0)
+    assert await count_turns(lambda: bool(written)) <= 3
     assert [bytes(part)[:3] for part in written if isinstance(part, bytes)] == [frame(LOANS)[:3]]
     assert len(timers) == 1
+    share.close()
+
+
+async def test_the_end_of_a_loan_goes_along_with_what_is_sent_right_after_it(
+    ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, worker = ends
+    written: list[Part] = []
+    share, _ = lending(written, monkeypatch)
+    worker.peer.exchange = share.exchange
+    for is_sent_soon in (True, False):
+        got = worker.peer.load(worker.send_object(array()))
+        del got
+        await asyncio.sleep(0)
+        if is_sent_soon:
+            assert [bytes(part)[:3] for part in share.exchange.settle()] == [frame(LOANS)[:3]]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert len(written) == (0 if is_sent_soon else 1)
+    share.close()
+
+
+async def test_a_loan_that_ends_on_another_thread_is_told_too(
+    ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, worker = ends
+    written: list[Part] = []
+    share, _ = lending(written, monkeypatch)
+    worker.peer.exchange = share.exchange
+    kept = [worker.peer.load(worker.send_object(array()))]
+    await asyncio.to_thread(kept.clear)
+    await count_turns(lambda: bool(written))
     share.close()
 
 

@@ -174,6 +174,23 @@ def test_too_many_free_segments_are_closed_the_longest_unused_first(clock: list[
     peers.close()
 
 
+@pytest.mark.parametrize("memory", [1 << 40, 4 * SIZE])
+def test_the_last_free_segment_stays_though_it_is_large_where_there_is_memory(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, memory: int
+) -> None:
+    monkeypatch.setattr(segments, "_memory", lambda: memory)
+    peers = Peers(keep=SIZE)
+    held = [peers.lend(4 * SIZE) for _ in range(2)]
+    first, second = [number for number, _ in held]
+    while held:
+        del held[0]
+    at_once, later = peers.trim(clock[0]), peers.trim(clock[0] + IDLE)
+    left = peers.pool.bytes_held
+    peers.close()
+    assert (at_once, later) == (([first], [second]) if memory > 64 * SIZE else ([first, second], []))
+    assert left == 0
+
+
 def test_a_spent_segment_is_closed_instead_of_used_again(peers: Peers) -> None:
     segment = peers.pool.obtain(2 * SIZE)
     loans = peers.pool.lend(segment, [SIZE, SIZE])

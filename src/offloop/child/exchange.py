@@ -130,7 +130,7 @@ class Exchange:
             self._pool = SegmentPool()
         return self._pool
 
-    def _closed(self, numbers: Iterable[int]) -> list[Part]:
+    def _closed(self, numbers: Iterable[int]) -> list[bytes]:
         return [frame(UNSEGMENT, ref=number) for number in numbers]
 
     @property
@@ -148,14 +148,14 @@ class Exchange:
         """The size of this side's segments together."""
         return self._pool.bytes_held if self._pool is not None else 0
 
-    def settle(self, *, nudge: bool = False) -> list[Part]:
+    def settle(self, *, nudge: bool = False) -> list[bytes]:
         """What to tell the peer: loans that have ended, segments closed since.
 
         Args:
             nudge: say something at any rate, so that the peer looks at its segments too.
         """
         self._nudged = False
-        told: list[Part] = []
+        told: list[bytes] = []
         if self._ended or nudge:
             numbers = [self._ended.popleft() for _ in range(len(self._ended))]
             told.append(frame(LOANS, pack_numbers(numbers)))

@@ -184,8 +184,8 @@ def _has_loans(exchange: Any, **_: Any) -> bool:
     return bool(exchange._ended)
 
 
-def _tells_of_loans(_: Any, parts: Any) -> bool:
-    return bool(parts) and isinstance(parts[0], bytes) and parts[0][2] == LOANS
+def _tells_of_loans(_: Any, news: bytes) -> bool:
+    return bool(news) and news[2] == LOANS
 
 
 def _is_stop(_: Any, record: Any) -> bool:
@@ -254,7 +254,7 @@ STEPS: dict[str, tuple[str, Change]] = {
     "worker:giving": (_EXCHANGE + "hand_over", _after(_something)),
     "worker:given": ("offloop.shm.imports:Borrowed.end_hand_over", _after()),
     "worker:loan-ended": (_EXCHANGE + "settle", _before(_has_loans)),
-    "worker:loan-told": (_PORT + "_send_parts", _after(_then(_tells_of_loans))),
+    "worker:loan-told": (_PORT + "_send_outcomes", _after(_then(_tells_of_loans))),
     # what a running task says, and a stream,
     "worker:item": (_PORT + "item", _before()),
     "worker:item-sent": (_PORT + "item", _after()),

@@ -247,10 +247,9 @@ class SocketPort:
             self._size += sum(buffer.nbytes for buffer in buffers)
             end = self._size
         name_length = len(name) if len(pickled) < layout.THRESHOLD else 0
-        finish = self._exchange.hand_over(pickled, buffers)
-        if finish is None:
-            self._send_large(kind, id, self._exchange.lay_out(pickled, buffers), start, end, name_length)
-            return None
+        finish = self._exchange.hand_over(pickled, buffers) or (
+            lambda: self._exchange.lay_out(pickled, buffers)
+        )
         return lambda: self._send_large(kind, id, finish(), start, end, name_length)
 
     def _send_large(
@@ -338,16 +337,27 @@ class SocketPort:
             self._look_around()
         if self._said:
             self._outlet.flush()  # what tasks said goes before how they ended
-        if self._used:
+        if self._exchange.has_news:
+            self._send_outcomes(b"".join(self._exchange.settle()))
+        elif self._used:
+            self._send_outcomes(b"")
+
+    def _send_outcomes(self, news: bytes) -> None:
+        """Send what the journal holds, and empty it; in front of it what there is to tell of loans.
+
+        So the parent, which may send the next task as soon as it sees the outcome
+        of this one, has the memory back that this one was lent.
+        """
+        if news or self._used:
             self._receiver.set_timeout(None)
-            self._sock.sendall(self._journal[: self._used])
+            journal = self._journal[: self._used]
+            self._sock.sendall(news + journal if news else journal)
+        if self._used:
             # In this order: a reader of the living journal must not take old
             # bytes for new ones.
             self._words[LENGTH] = 0
             self._words[GENERATION] += 1
             self._used = 0
-        if self._exchange.has_news:
-            self._send_parts(self._exchange.settle())
 
     def _look_around(self) -> None:
         """Put right what keeps the next tasks from being loaded; say what was imported.

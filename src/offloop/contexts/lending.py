@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio.events import _get_running_loop
 from collections.abc import Callable, Sequence
+from contextvars import Context as VariableContext
 
 from offloop.child.exchange import Exchange
 from offloop.child.layout import Part
@@ -48,15 +50,24 @@ class Lending:
         if self._settling or self._closed:
             return
         self._settling = True
+        if _get_running_loop() is self._loop:
+            # As a rule a result was let go of, and the next task is sent in this turn or in the next: that
+            # takes it along (`Sender.send`).
+            self._loop.call_soon(self._settle_soon, context=VariableContext())
+            return
         try:
-            self._loop.call_soon_threadsafe(self._settle)
+            self._loop.call_soon_threadsafe(self._settle, context=VariableContext())
         except RuntimeError:
             pass  # the loop was closed: the worker is gone, or soon will be
+
+    def _settle_soon(self) -> None:
+        self._loop.call_soon(self._settle)
 
     def _settle(self) -> None:
         self._settling = False
         if not self._closed:
-            self._write(self.exchange.settle())
+            if self.exchange.has_news:
+                self._write(self.exchange.settle())
             self.used()
 
     def _tidy(self) -> None:

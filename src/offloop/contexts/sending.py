@@ -70,6 +70,9 @@ class Sender:
             settings = verbosity.settings()
             self._verbosity = settings["version"]
             self._write(frame(VERBOSITY, self._encoder.encode(settings)))
+        if self._lending.exchange.has_news:
+            for told in self._lending.exchange.settle():
+                self._write(told)
         failed: list[tuple[S, BaseException]] = []
         reference, pack, contexts = self._encoder.reference, HEADER.pack, self._contexts
         for item in items:

@@ -33,17 +33,22 @@ import mmap
 import os
 from collections import deque
 from collections.abc import Iterable
+from functools import cache
 from time import monotonic
 from typing import NamedTuple
 from weakref import finalize
 
+from offloop.cpus import cgroup_memory
 from offloop.shm.free import FreeSegments
 from offloop.shm.mapping import exported, mapped, sides, unmap
 
 #: Buffers lie at multiples of this, in bytes: a cache line, and what NumPy and Arrow like.
 ALIGN = 64
-#: Free segments of more than this in all, in bytes, are closed, the longest unused first.
+#: Free segments of more than this in all, in bytes, are closed, the longest unused first …
 KEEP = 1 << 28
+#: … but not the last one, if it is no larger than this share of the memory that this process may use:
+#: arrays of 400 MB, one after the other, took four times as long when each had to get fresh pages.
+LARGE = 1 / 16
 #: Free segments unused for this long, in seconds, are closed.
 IDLE = 10.0
 
@@ -187,7 +192,7 @@ class SegmentPool:
         closing, self._spent = self._spent, []
         while self._free:
             oldest = next(iter(self._free))
-            if self._free.bytes <= self._keep and now - oldest.used_at < IDLE:
+            if now - oldest.used_at < IDLE and (self._free.bytes <= self._keep or self._may_stay(oldest)):
                 break
             self._free.remove(oldest)
             closing.append(oldest)
@@ -195,6 +200,9 @@ class SegmentPool:
             del self._segments[segment.number]
             segment.close()
         return [segment.number for segment in closing]
+
+    def _may_stay(self, oldest: Segment) -> bool:
+        return len(self._free) == 1 and oldest.size <= LARGE * _memory()
 
     def close(self) -> None:
         """Close all: the peer is gone."""
@@ -204,6 +212,13 @@ class SegmentPool:
         self._free = FreeSegments()
         self._spent.clear()
         self._ended.clear()
+
+
+@cache
+def _memory() -> int:
+    """Bytes of memory that this process may use."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(physical, cgroup_memory() or physical)
 
 
 def aligned(size: int) -> int:
