@@ -242,6 +242,15 @@ class FrameDecoder:
             magic, kind, flags, ref, id, length, start, stop = unpack(data, position)
             if magic != MAGIC or length > self._limit:
                 raise ProtocolError(f"bad frame: magic {magic:#x}, length {length}", records)
+            if not length:  # as for what returns None: such frames come in a row, which takes half the time
+                whole = (end - position) // HEADER_SIZE * HEADER_SIZE
+                for head in HEADER.iter_unpack(memoryview(data)[position : position + whole]):
+                    magic, kind, flags, ref, id, length, start, stop = head
+                    if length or magic != MAGIC:
+                        break
+                    append((kind, flags, ref, id, start, stop, b""))
+                    position += HEADER_SIZE
+                continue
             body = position + HEADER_SIZE
             position = body + length
             if position > end:
