@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypedDict,
 from offloop.checks import check_options, check_task
 from offloop.mapping import Map
 from offloop.streams import OPTIONS as STREAM, Stream, stream_task
-from offloop.task import CallableTask, Task
+from offloop.task import Task, not_callable
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher
@@ -112,7 +112,9 @@ class Calls:
 
         Every keyword belongs to ``fn``; see `options` for the others.
         """
-        return self._dispatcher.enqueue(CallableTask.of(fn, args, kwargs), self._usual)
+        if not callable(fn):
+            raise TypeError(not_callable(fn))
+        return self._dispatcher.call(fn, args, kwargs, self._usual)
 
     @overload
     def map(

@@ -32,6 +32,7 @@ from offloop.room import Room
 from offloop.scheduling.estimate import Kinds
 from offloop.scheduling.scheduler import Scheduler
 from offloop.scheduling.state import Plan, WorkerState
+from offloop.task import CallableTask
 
 #: Taking tasks; finishing them; (a single worker) crashed or unable to start; killed; the parent's.
 OPEN, CLOSING, BROKEN, KILLED, FORKED = range(5)
@@ -59,15 +60,14 @@ class Dispatcher:
         self.handles: dict[int, WorkerHandle] = {}
         self.loop: AbstractEventLoop | None = None
         self.start_failures, self.exit_code = 0.0, 0
-        #: Whether a warning has said that ``max_memory_per_worker`` is below what any worker needs.
-        self.has_warned_of_memory = False
+        self.has_warned_of_memory = False  # that ``max_memory_per_worker`` is below what any worker needs
         self.owner = ref(owner)
         self.make_execution: type[Execution[Any]] = Execution
         self._kept: object = None
         self.factory = factory
         self._context: Context | None = None
         self._kind_of = Kinds().of
-        self._ids = 0
+        self.submitted = 0  # how many tasks were ever enqueued
         #: How many executions have not ended.
         self.outstanding = 0
         self.meters = Meters()
@@ -89,11 +89,25 @@ class Dispatcher:
     # -- taking tasks -------------------------------------------------------
 
     def enqueue(self, task: TaskLike[Any], options: Mapping[str, Any] | None = None) -> Execution[Any]:
-        """Queue a task; see `offloop.Worker.enqueue`.
+        """Queue a task, which was checked; see `call`."""
+        if type(task) is CallableTask:
+            return self.call(task.fn, task.args, task.kwargs, options, task)
+        return self.call(None, (), {}, options, task)
+
+    def call(
+        self,
+        fn: Callable[..., Any] | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Mapping[str, Any] | None = None,
+        task: TaskLike[Any] | None = None,
+    ) -> Execution[Any]:
+        """Queue ``CallableTask(fn, *args, **kwargs)``; or ``task``, where it is another one (``fn`` is None).
 
         Args:
-            task: the task, which was checked.
+            fn, args, kwargs: the call.
             options: of `Worker.enqueue`, or ``pin``, the number of the one worker that may run it.
+            task: the object that stands for it, if there is one.
         """
         loop = self.loop
         if loop is None or _get_running_loop() is not loop:
@@ -104,10 +118,10 @@ class Dispatcher:
             raise QueueFull(f"{self.room.limit} tasks are waiting, which is this pool's queue_limit")
         options = options and self.scheduler.interned(options)
         execution = self.make_execution(loop=loop)
-        self._ids = execution.id = self._ids + 1
-        execution.task = task
-        execution.kind = self._kind_of(task)
-        execution._dispatcher = self
+        self.submitted = execution.id = self.submitted + 1
+        execution.fn, execution.args, execution.kwargs = fn, args, kwargs
+        execution._task, execution._dispatcher = task, self
+        execution.kind = self._kind_of(fn if fn is not None else type(task))
         if context := copy_context():  # it is empty as a rule, and then nothing is kept
             execution.context = context
         if not self.outstanding:
@@ -124,11 +138,6 @@ class Dispatcher:
             self.schedule_turn()
         execution._enqueued = self._turn_asked
         return execution
-
-    @property
-    def submitted(self) -> int:
-        """How many tasks were ever enqueued."""
-        return self._ids
 
     def refuse(self) -> None:
         """Raise the error for a dispatcher that takes no more tasks."""
@@ -244,12 +253,6 @@ class Dispatcher:
             execution._cancel_now(msg)
         else:
             self.handles[execution.worker.number].interrupt(execution, "cancel")
-
-    def started_at(self, execution: Execution[Any]) -> float | None:
-        """When a task that has not ended started to run, or None."""
-        number = execution.worker_id
-        handle = self.handles.get(number) if number is not None else None
-        return dict(handle.link.running()).get(execution.id) if handle else None
 
     def fail_waiting(self, make_error: Callable[[Execution[Any]], BaseException]) -> None:
         """Fail everything that waits for a worker; ``make_error(execution)`` makes each error."""

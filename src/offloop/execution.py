@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
@@ -11,7 +11,7 @@ from offloop import task as tasks
 from offloop.hiding import hides_arguments
 from offloop.live import Live, Progress
 from offloop.reentry import is_amidst_own_work
-from offloop.task import describe
+from offloop.task import CallableTask, describe
 
 if TYPE_CHECKING:
     from offloop.channel import Channel
@@ -51,17 +51,25 @@ class Execution(asyncio.Future[R]):
         "_dispatcher",
         "_enqueued",
         "_started",
+        "_task",
+        "args",
         "cost",
+        "fn",
         "id",
         "kind",
+        "kwargs",
         "place",
         "queue",
-        "task",
         "worker",
     )
 
     id: int
-    task: TaskLike[R]
+    #: The call that the task makes, if it is a plain `CallableTask`; else None.  As a rule there is no such
+    #: object then, before somebody asks for it: it would cost a task a twentieth of its time.
+    fn: Callable[..., Any] | None
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    _task: TaskLike[R] | None
     kind: Kind
     cost: float
     queue: TaskQueue[Execution[Any]] | None
@@ -92,6 +100,15 @@ class Execution(asyncio.Future[R]):
     is_claimed: ClassVar[bool] = False
 
     @property
+    def task(self) -> TaskLike[R]:
+        """The task; for `submit` it is made when it is first asked for."""
+        task = self._task
+        if task is None:
+            assert self.fn is not None
+            task = self._task = CallableTask.of(self.fn, self.args, self.kwargs)
+        return task
+
+    @property
     def worker_id(self) -> int | None:
         """The number of the worker that holds or ran the task; None while it waits."""
         worker = getattr(self, "worker", None)
@@ -101,8 +118,8 @@ class Execution(asyncio.Future[R]):
     def started_at(self) -> float | None:
         """When the task started to run, in seconds of `time.monotonic`; None before that."""
         started: float | None = getattr(self, "_started", None)
-        if started is None and not self.done():
-            return self._dispatcher.started_at(self)
+        if started is None and not self.done() and (link := self.link) is not None:
+            return dict(link.running()).get(self.id)
         return started
 
     def __repr__(self) -> str:

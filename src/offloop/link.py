@@ -8,7 +8,7 @@ sub-interpreter, an actor on a cluster.  Whatever it is, its parent's end is a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context as VariableContext
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -82,12 +82,19 @@ class Sendable(Protocol):
     """What a link needs to know of an enqueued task; it keeps ``place``, the task's turn there, itself."""
 
     id: int
-    task: TaskLike[Any]
+    fn: Callable[..., Any] | None
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     cost: float
     place: int
     attempt: int
     context: VariableContext | None
     flags: int
+
+    @property
+    def task(self) -> TaskLike[Any]:
+        """The task; where ``fn`` is not None, a `CallableTask` that is made for whoever asks."""
+        raise NotImplementedError
 
 
 class ItemSink(Protocol):

@@ -165,9 +165,16 @@ class ObservedDispatcher(Dispatcher):
 
     observers: tuple[Observer, ...] = ()
 
-    def enqueue(self, task: TaskLike[Any], options: Mapping[str, Any] | None = None) -> Execution[Any]:
+    def call(
+        self,
+        fn: Callable[..., Any] | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Mapping[str, Any] | None = None,
+        task: TaskLike[Any] | None = None,
+    ) -> Execution[Any]:
         """Queue a task."""
-        execution = super().enqueue(task, options)
+        execution = super().call(fn, args, kwargs, options, task)
         self.tell(lambda observer: observer.enqueued(execution))
         return execution
 

@@ -37,6 +37,8 @@ class Item:
     def __init__(self, id: int, task: Any, context: Context | None) -> None:
         self.id = id
         self.task = task
+        call = type(task) is CallableTask
+        self.fn, self.args, self.kwargs = (task.fn, task.args, task.kwargs) if call else (None, (), {})
         self.context = context
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from offloop import CallableTask, Task
+from offloop import Task
 from offloop.scheduling import estimate
 from offloop.scheduling.estimate import Kind, Kinds
 
@@ -100,19 +100,19 @@ class Other(Sleep):
 
 def test_tasks_of_one_class_are_one_kind() -> None:
     kinds = Kinds()
-    assert kinds.of(Sleep()) is kinds.of(Sleep())
-    assert kinds.of(Sleep()) is not kinds.of(Other())
+    assert kinds.of(Sleep) is kinds.of(Sleep)
+    assert kinds.of(Sleep) is not kinds.of(Other)
 
 
 def test_calls_of_one_function_are_one_kind() -> None:
     kinds = Kinds()
-    assert kinds.of(CallableTask(len, "a")) is kinds.of(CallableTask(len, "b"))
-    assert kinds.of(CallableTask(len, "a")) is not kinds.of(CallableTask(abs, 1))
+    assert kinds.of(len) is kinds.of(len)
+    assert kinds.of(len) is not kinds.of(abs)
 
 
 def test_lambdas_made_in_a_loop_are_one_kind() -> None:
     kinds = Kinds()
-    found = {kinds.of(CallableTask(lambda number=number: number)) for number in range(3)}
+    found = {kinds.of(lambda number=number: number) for number in range(3)}
     assert len(found) == 1
 
 
@@ -136,10 +136,10 @@ class OtherCaller(Caller):
 
 def test_partials_are_of_the_kind_of_what_they_call() -> None:
     kinds = Kinds()
-    assert kinds.of(CallableTask(partial(plain, 1))) is kinds.of(CallableTask(plain))
-    assert kinds.of(CallableTask(partial(PartialOfOwn(plain), 1))) is kinds.of(CallableTask(plain))
-    assert kinds.of(CallableTask(partial(len, "a"))) is kinds.of(CallableTask(len))
-    assert kinds.of(CallableTask(partial(len, "a"))) is not kinds.of(CallableTask(partial(abs, 1)))
+    assert kinds.of(partial(plain, 1)) is kinds.of(plain)
+    assert kinds.of(partial(PartialOfOwn(plain), 1)) is kinds.of(plain)
+    assert kinds.of(partial(len, "a")) is kinds.of(len)
+    assert kinds.of(partial(len, "a")) is not kinds.of(partial(abs, 1))
 
 
 class PartialOfOwn:
@@ -154,16 +154,16 @@ class PartialOfOwn:
 
 def test_classes_and_callable_objects_are_a_kind_for_each_class() -> None:
     kinds = Kinds()
-    assert kinds.of(CallableTask(Caller())) is kinds.of(CallableTask(Caller()))
-    assert kinds.of(CallableTask(Caller())) is not kinds.of(CallableTask(OtherCaller()))
-    assert kinds.of(CallableTask(int, "1")) is kinds.of(CallableTask(int, "2"))
-    assert kinds.of(CallableTask(int, "1")) is not kinds.of(CallableTask(float, "1"))
+    assert kinds.of(Caller()) is kinds.of(Caller())
+    assert kinds.of(Caller()) is not kinds.of(OtherCaller())
+    assert kinds.of(int) is kinds.of(int)
+    assert kinds.of(int) is not kinds.of(float)
 
 
 def test_methods_are_a_kind_whatever_object_they_are_of() -> None:
     kinds = Kinds()
-    assert kinds.of(CallableTask(Caller().method)) is kinds.of(CallableTask(OtherCaller().method))
-    assert kinds.of(CallableTask(Caller().method)) is not kinds.of(CallableTask(Caller()))
+    assert kinds.of(Caller().method) is kinds.of(OtherCaller().method)
+    assert kinds.of(Caller().method) is not kinds.of(Caller())
 
 
 def closure_over(data: object) -> Callable[[], object]:
@@ -178,7 +178,7 @@ def closure_over(data: object) -> Callable[[], object]:
 def test_what_a_task_holds_is_not_kept_alive_for_its_kind(make: Callable[[Any], Any]) -> None:
     kinds = Kinds()
     data = Caller()
-    kinds.of(CallableTask(make(data)))
+    kinds.of(make(data))
     gone = weakref.ref(data)
     del data
     assert gone() is None
@@ -187,19 +187,19 @@ def test_what_a_task_holds_is_not_kept_alive_for_its_kind(make: Callable[[Any], 
 def test_the_function_that_was_asked_for_last_is_looked_up_no_further() -> None:
     kinds = Kinds()
     for fn in (plain, len):
-        first = kinds.of(CallableTask(fn))
+        first = kinds.of(fn)
         kinds._kinds.clear()
-        assert kinds.of(CallableTask(fn)) is first
+        assert kinds.of(fn) is first
 
 
 def test_as_many_kinds_as_may_be_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "MAX_KINDS", 3)
     kinds = Kinds()
     functions: list[Any] = [len, abs, hash]
-    first = [kinds.of(CallableTask(fn)) for fn in functions]
-    assert [kinds.of(CallableTask(fn)) for fn in functions] == first
-    kinds.of(CallableTask(repr))
-    assert kinds.of(CallableTask(len)) is not first[0]
+    first = [kinds.of(fn) for fn in functions]
+    assert [kinds.of(fn) for fn in functions] == first
+    kinds.of(repr)
+    assert kinds.of(len) is not first[0]
 
 
 def test_kinds_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:

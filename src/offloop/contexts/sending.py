@@ -14,7 +14,7 @@ from offloop.contexts.outbox import Outbox
 from offloop.contexts.verbosity import verbosity
 from offloop.errors import SerializationError
 from offloop.link import S, Sendable
-from offloop.task import CallableTask, describe
+from offloop.task import describe
 from offloop.wire.carrying import ContextEncoder
 from offloop.wire.codec import Encoder
 from offloop.wire.cpickle import dumps
@@ -76,20 +76,20 @@ class Sender:
         failed: list[tuple[S, BaseException]] = []
         reference, pack, contexts = self._encoder.reference, HEADER.pack, self._contexts
         for item in items:
-            task = item.task
+            fn = item.fn
             try:
-                if type(task) is not CallableTask or not (ref := reference(task.fn)):
-                    self._add(RUN, 0, item, task)
-                elif task.kwargs:
-                    self._add(CALL, ref, item, (shared(task.args), shared_values(task.kwargs)))
-                elif task.args:
-                    self._add_arguments(ref, item, task.args)
+                if fn is None or not (ref := reference(fn)):
+                    self._add(RUN, 0, item, item.task)
+                elif item.kwargs:
+                    self._add(CALL, ref, item, (shared(item.args), shared_values(item.kwargs)))
+                elif item.args:
+                    self._add_arguments(ref, item, item.args)
                 else:
                     if item.context is not contexts.last and not contexts.is_same(item.context):
                         self._change_context(item.context)
                     self._small += pack(MAGIC, CALL, item.flags, ref, item.id, 0, item.attempt, item.cost)
             except BaseException as error:
-                failed.append((item, unpicklable_task(task, error)))
+                failed.append((item, unpicklable_task(item.task, error)))
                 if isinstance(error, KeyboardInterrupt):
                     raise
             else:

@@ -6,8 +6,6 @@ from math import inf
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, cast
 
-from offloop.task import CallableTask
-
 #: Kinds of task whose durations are remembered.
 MAX_KINDS = 4096
 #: One measurement raises an estimate at most that many times, and by that many seconds.
@@ -52,9 +50,8 @@ class Kinds:
         self._last: Any = None  # as a rule the next task runs the same function
         self._last_kind = Kind()
 
-    def of(self, task: object) -> Kind:
-        """The kind of a task."""
-        target: Any = task.fn if type(task) is CallableTask else type(task)
+    def of(self, target: Any) -> Kind:
+        """The kind of the tasks that call ``target``, or that are of the class ``target``."""
         if target is self._last:
             return self._last_kind
         code = getattr(target, "__code__", None) or self._of_callable(target)
