@@ -6,6 +6,7 @@ import pytest
 from fakeworld import Item, World
 from worlds import finish, hand, known, make_world, ready_world
 
+from offloop.child.runner import FLUSH_AFTER
 from offloop.scheduling.prefetch import EXPECTED_AT_MOST, MAX_HAND, PATIENCE, SHORT, STALLED, TICK
 from offloop.scheduling.scheduler import MAX_PLAN, MIN_DEAL
 from offloop.scheduling.state import STARTING, WorkerState
@@ -219,6 +220,18 @@ class TestRecalling:
             world.scheduler.finished(workers[0], item, 0.001, world.now)
         assert world.scheduler.is_watching, "now somebody could help"
         assert world.scheduler.silent_workers(world.now + 10) == [workers[1]]
+
+    def test_a_worker_sends_what_waits_before_any_task_that_is_not_short(self) -> None:
+        assert FLUSH_AFTER <= SHORT
+
+    def test_a_worker_whose_tasks_overlap_is_looked_at_whatever_they_take(self) -> None:
+        world, (worker,) = ready_world(1, slots=2)
+        kind = known(SHORT * 2)
+        for _ in range(3):
+            world.enqueue(kind)
+        world.turn()
+        assert len(worker.hand) == 3
+        assert world.scheduler.is_watching
 
     def test_where_another_worker_could_be_started_a_stuck_one_gives_back_what_it_has(self) -> None:
         world, workers = self.both_ahead(0.005, 0.005, place=True)

@@ -322,7 +322,7 @@ class Scheduler(Keys[T]):
         worker.given += count
         if len(hand) > self._slots:
             self._ahead[worker] = None
-            if cost <= SHORT:
+            if cost <= SHORT or self._slots > 1:  # several overlap: any step of one may hold the others up
                 self._quiet[worker] = None
         if worker.given == ever:
             self.retire(worker)
