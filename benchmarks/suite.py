@@ -20,6 +20,7 @@ MODULES = {
     "p9": "scale",
     "p10": "cluster",
     "p11": "threads",
+    "mix": "mixes",
 }
 
 

@@ -87,6 +87,16 @@ def length(value: Any) -> int:
     return len(value)
 
 
+def negative(array: Any) -> Any:
+    """Another array of the same size."""
+    return -array
+
+
+def fail(value: Any) -> None:
+    """Raise."""
+    raise ValueError(value)
+
+
 def echo_touched(array: Any) -> Any:
     """The array, after reading one item of each 4 KiB page of it."""
     read_pages(array)
