@@ -172,8 +172,9 @@ def test_further_ctrl_cs_leave_nothing_behind_either(tmp_path: Path) -> None:
         pool = WorkerPool(2)
         await asyncio.gather(pool.submit(spin), pool.submit(asleep))
     """, "asyncio")  # fmt: skip
-    code, _ = interrupted(program, tmp_path, times=3)
-    assert code == -signal.SIGINT
+    code, stderr = interrupted(program, tmp_path, times=3)
+    # One that comes while asyncio tidies up may keep it from doing so: `asyncio.run` ends with that error then.
+    assert code == -signal.SIGINT or "RuntimeError: Cannot close a running event loop" in stderr
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
