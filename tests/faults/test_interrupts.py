@@ -173,7 +173,7 @@ def test_further_ctrl_cs_leave_nothing_behind_either(tmp_path: Path) -> None:
         await asyncio.gather(pool.submit(spin), pool.submit(asleep))
     """, "asyncio")  # fmt: skip
     code, stderr = interrupted(program, tmp_path, times=3)
-    # One that comes while asyncio tidies up may keep it from doing so: `asyncio.run` ends with that error then.
+    # One that comes while asyncio tidies up may keep it from that: `asyncio.run` then ends with this error.
     assert code == -signal.SIGINT or "RuntimeError: Cannot close a running event loop" in stderr
 
 
