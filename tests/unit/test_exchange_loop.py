@@ -163,14 +163,22 @@ async def test_disuse_is_looked_for_again_while_memory_is_lent(monkeypatch: pyte
     share.close()
 
 
-async def test_the_end_of_a_loan_is_told_at_once_and_followed_by_a_look(
+def borrowing(
     ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> tuple[Lending, list[Part], list[Any], Callable[[], Any]]:
+    """A parent's share, what it writes, the timers that it sets, and what borrows an array of the worker's."""
     _, worker = ends
     written: list[Part] = []
     share, timers = lending(written, monkeypatch)
     worker.peer.exchange = share.exchange
-    got = worker.peer.load(worker.send_object(array()))
+    return share, written, timers, lambda: worker.peer.load(worker.send_object(array()))
+
+
+async def test_the_end_of_a_loan_is_told_at_once_and_followed_by_a_look(
+    ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share, written, timers, borrow = borrowing(ends, monkeypatch)
+    got = borrow()
     del got
     assert written == []
     assert await count_turns(lambda: bool(written)) <= 3
@@ -182,12 +190,9 @@ async def test_the_end_of_a_loan_is_told_at_once_and_followed_by_a_look(
 async def test_the_end_of_a_loan_goes_along_with_what_is_sent_right_after_it(
     ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, worker = ends
-    written: list[Part] = []
-    share, _ = lending(written, monkeypatch)
-    worker.peer.exchange = share.exchange
+    share, written, _, borrow = borrowing(ends, monkeypatch)
     for is_sent_soon in (True, False):
-        got = worker.peer.load(worker.send_object(array()))
+        got = borrow()
         del got
         await asyncio.sleep(0)
         if is_sent_soon:
@@ -201,11 +206,8 @@ async def test_the_end_of_a_loan_goes_along_with_what_is_sent_right_after_it(
 async def test_a_loan_that_ends_on_another_thread_is_told_too(
     ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, worker = ends
-    written: list[Part] = []
-    share, _ = lending(written, monkeypatch)
-    worker.peer.exchange = share.exchange
-    kept = [worker.peer.load(worker.send_object(array()))]
+    share, written, _, borrow = borrowing(ends, monkeypatch)
+    kept = [borrow()]
     await asyncio.to_thread(kept.clear)
     await count_turns(lambda: bool(written))
     share.close()
