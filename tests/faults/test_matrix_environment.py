@@ -242,7 +242,8 @@ def test_a_worker_that_is_stopped_before_it_notes_that_a_task_has_ended_frees_th
 def test_a_task_that_forges_a_frame_can_still_be_cancelled(same_loop: Any, context: str) -> None:
     async def forge() -> None:
         async with WorkerPool(1, factory=CONTEXTS[context](), cancel_grace=0.1) as pool:
-            execution = pool.submit(spoiling.write_frame_of, 100)
+            # More than the worker will say when it is cancelled, or that would be the task's forged result.
+            execution = pool.submit(spoiling.write_frame_of, 10_000)
             behind = pool.submit(tasks.echo, 1)
             await eventually(lambda: execution.started_at is not None)
             execution.cancel()

@@ -166,7 +166,7 @@ async def test_disuse_is_looked_for_again_while_memory_is_lent(monkeypatch: pyte
 def borrowing(
     ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Lending, list[Part], list[Any], Callable[[], Any]]:
-    """A parent's share, what it writes, the timers that it sets, and what borrows an array of the worker's."""
+    """A parent's share, what it writes, its timers, and what borrows an array of the worker's."""
     _, worker = ends
     written: list[Part] = []
     share, timers = lending(written, monkeypatch)
