@@ -138,6 +138,7 @@ class StuckContract(Context):
             pid = await pool.submit(os.getpid)
             execution = pool.submit(streaming.spin_in_c, mailbox.path)
             assert await mailbox.next() == "spins"
+            os.kill(pid, signal.SIGSTOP)  # or it could answer right before it spins
             asking = asyncio.ensure_future(execution.stack())
             await asyncio.sleep(0)
             os.kill(pid, signal.SIGKILL)
