@@ -28,6 +28,11 @@ def usable_cpus(root: Root = "/") -> int:
     return max(1, count)
 
 
+def physical_memory() -> int:
+    """The machine's memory in bytes, whatever control groups allow."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def cgroup_quota(root: Root = "/") -> float | None:
     """The tightest CPU quota of this process's control groups, in CPUs; None where there is none."""
     return _tightest(root, "cpu", _quota_v2, _quota_v1)

@@ -337,10 +337,9 @@ class SocketPort:
             self._look_around()
         if self._said:
             self._outlet.flush()  # what tasks said goes before how they ended
-        if self._exchange.has_news:
-            self._send_outcomes(b"".join(self._exchange.settle()))
-        elif self._used:
-            self._send_outcomes(b"")
+        news = b"".join(self._exchange.settle()) if self._exchange.has_news else b""
+        if news or self._used:
+            self._send_outcomes(news)
 
     def _send_outcomes(self, news: bytes) -> None:
         """Send what the journal holds, and empty it; in front of it what there is to tell of loans.
@@ -348,10 +347,9 @@ class SocketPort:
         So the parent, which may send the next task as soon as it sees the outcome
         of this one, has the memory back that this one was lent.
         """
-        if news or self._used:
-            self._receiver.set_timeout(None)
-            journal = self._journal[: self._used]
-            self._sock.sendall(news + journal if news else journal)
+        self._receiver.set_timeout(None)
+        journal = self._journal[: self._used]
+        self._sock.sendall(news + journal if news else journal)
         if self._used:
             # In this order: a reader of the living journal must not take old
             # bytes for new ones.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -15,10 +14,11 @@ from offloop.contexts.template import (
     launch,
 )
 from offloop.contexts.watch import ExitWatch
+from offloop.cpus import physical_memory
 from offloop.errors import WorkerStartError
 
 #: The largest payload accepted, in bytes: more than the machine's memory is no message.
-LIMIT = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+LIMIT = physical_memory()
 
 _RUN = (
     "import offloop.child.template as t; from offloop.child.process import leave; "

@@ -38,7 +38,7 @@ from time import monotonic
 from typing import NamedTuple
 from weakref import finalize
 
-from offloop.cpus import cgroup_memory
+from offloop.cpus import cgroup_memory, physical_memory
 from offloop.shm.free import FreeSegments
 from offloop.shm.mapping import exported, mapped, sides, unmap
 
@@ -217,7 +217,7 @@ class SegmentPool:
 @cache
 def _memory() -> int:
     """Bytes of memory that this process may use."""
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    physical = physical_memory()
     return min(physical, cgroup_memory() or physical)
 
 
