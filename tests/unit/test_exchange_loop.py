@@ -124,18 +124,31 @@ async def test_a_lot_to_write_goes_on_when_the_socket_takes_more() -> None:
     pipe.close()
 
 
-def lending(written: list[Part], monkeypatch: pytest.MonkeyPatch) -> tuple[Lending, list[Any]]:
-    """A parent's share, and the timers that it sets: to be called by hand."""
-    timers: list[Any] = []
+class Timers:
+    """What was to be called later: to be called by hand."""
+
+    def __init__(self) -> None:
+        self.tidy: list[Any] = []
+        self.settle: list[Any] = []
+
+    def call_later(
+        self, delay: float, callback: Callable[[], object], *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        kinds = {lending_module.TIDY_AFTER: self.tidy, lending_module.SETTLE_AFTER: self.settle}
+        kinds[delay].append(callback)
+        return asyncio.TimerHandle(0.0, callback, args, asyncio.get_running_loop(), context)
+
+
+def lending(written: list[Part], monkeypatch: pytest.MonkeyPatch) -> tuple[Lending, Timers]:
+    """A parent's share, and the timers that it sets."""
+    timers = Timers()
     loop = asyncio.get_running_loop()
-
-    def call_later(delay: float, callback: Callable[[], object], *args: Any) -> asyncio.TimerHandle:
-        assert delay == lending_module.TIDY_AFTER > segments.IDLE
-        timers.append(callback)
-        return asyncio.TimerHandle(0.0, callback, args, loop)
-
-    monkeypatch.setattr(loop, "call_later", call_later)
+    monkeypatch.setattr(loop, "call_later", timers.call_later)
     return Lending(loop, written.extend), timers
+
+
+def test_segments_in_disuse_are_looked_for_when_they_are_due() -> None:
+    assert lending_module.TIDY_AFTER > segments.IDLE
 
 
 async def test_disuse_is_looked_for_after_the_last_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,12 +156,12 @@ async def test_disuse_is_looked_for_after_the_last_use(monkeypatch: pytest.Monke
     share, timers = lending(written, monkeypatch)
     share.used()
     share.used()
-    assert len(timers) == 1
-    timers.pop()()
+    assert len(timers.tidy) == 1
+    timers.tidy.pop()()
     assert written == [frame(LOANS)], "the worker is nudged"
-    assert len(timers) == 1, "the second use was not long enough ago"
-    timers.pop()()
-    assert (len(written), timers) == (2, [])
+    assert len(timers.tidy) == 1, "the second use was not long enough ago"
+    timers.tidy.pop()()
+    assert (len(written), timers.tidy) == (2, [])
     share.close()
 
 
@@ -157,15 +170,15 @@ async def test_disuse_is_looked_for_again_while_memory_is_lent(monkeypatch: pyte
     share.exchange.lay_out(*pickled(array()))
     before = share.exchange.take_before()
     share.used()
-    timers.pop()()
-    assert len(timers) == 1
+    timers.tidy.pop()()
+    assert len(timers.tidy) == 1
     del before
     share.close()
 
 
 def borrowing(
     ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
-) -> tuple[Lending, list[Part], list[Any], Callable[[], Any]]:
+) -> tuple[Lending, list[Part], Timers, Callable[[], Any]]:
     """A parent's share, what it writes, its timers, and what borrows an array of the worker's."""
     _, worker = ends
     written: list[Part] = []
@@ -174,31 +187,30 @@ def borrowing(
     return share, written, timers, lambda: worker.peer.load(worker.send_object(array()))
 
 
-async def test_the_end_of_a_loan_is_told_at_once_and_followed_by_a_look(
+async def test_the_end_of_a_loan_is_told_soon_and_followed_by_a_look(
     ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     share, written, timers, borrow = borrowing(ends, monkeypatch)
-    got = borrow()
-    del got
+    got = [borrow(), borrow()]
+    got.clear()
     assert written == []
-    assert await count_turns(lambda: bool(written)) <= 3
+    (tell,) = timers.settle
+    tell()
     assert [bytes(part)[:3] for part in written if isinstance(part, bytes)] == [frame(LOANS)[:3]]
-    assert len(timers) == 1
+    assert len(timers.tidy) == 1
     share.close()
 
 
-async def test_the_end_of_a_loan_goes_along_with_what_is_sent_right_after_it(
+async def test_the_end_of_a_loan_goes_along_with_what_is_sent_before_that(
     ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    share, written, _, borrow = borrowing(ends, monkeypatch)
+    share, written, timers, borrow = borrowing(ends, monkeypatch)
     for is_sent_soon in (True, False):
         got = borrow()
         del got
-        await asyncio.sleep(0)
         if is_sent_soon:
             assert [bytes(part)[:3] for part in share.exchange.settle()] == [frame(LOANS)[:3]]
-        for _ in range(3):
-            await asyncio.sleep(0)
+        timers.settle.pop()()
         assert len(written) == (0 if is_sent_soon else 1)
     share.close()
 

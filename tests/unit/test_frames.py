@@ -73,6 +73,36 @@ class TestOneFrame:
         assert decoder.wanted is None
 
 
+class TestHowMuchToAskFor:
+    """What a frame lacks is asked for at once, and what comes behind it: they tend to be of one size."""
+
+    def test_as_usual_between_frames_and_in_small_ones(self) -> None:
+        decoder = FrameDecoder(LIMIT)
+        assert decoder.ask(1000) == 1000
+        data = frame(RESULT, bytes(60))
+        decoder.feed(data + data[: HEADER_SIZE + 10])
+        assert decoder.ask(1000) == 1000
+        decoder.feed(data[HEADER_SIZE + 10 :])
+        assert decoder.ask(1000) == 1000
+
+    @given(size=st.integers(1, LARGE - 1), part=st.floats(0, 1, exclude_max=True))
+    def test_for_a_frame_under_way_all_that_it_lacks_but_never_very_much(
+        self, size: int, part: float
+    ) -> None:
+        decoder = FrameDecoder(LIMIT)
+        come = int(size * part)
+        assert decoder.feed(frame(RESULT, bytes(size))[: HEADER_SIZE + come]) == []
+        assert max(1000, size - come) <= decoder.ask(1000) <= LARGE
+        decoder.feed(bytes(size - come))
+        assert decoder.ask(1000) == 1000
+
+    def test_a_large_one_is_received_into_memory_of_its_own(self) -> None:
+        decoder = FrameDecoder(LIMIT)
+        decoder.feed(frame(RESULT, bytes(LARGE))[:HEADER_SIZE])
+        assert decoder.wanted is not None
+        assert decoder.ask(1000) == 1000
+
+
 class TestGarbage:
     @pytest.mark.parametrize(
         "garbage", [bytes(HEADER_SIZE), b"\xff" * 100, b"Traceback (most recent call last):\n"]
@@ -182,6 +212,13 @@ class TestBuffers:
         payload[-1:] = b"R"
         assert part == b"buffeR"
         assert pickled.obj is payload
+
+    def test_what_lies_on_them_can_be_written_to_however_they_came(self) -> None:
+        payload = b"".join(layout_buffers(b"pickle", [memoryview(b"buffer")]))
+        for received in (payload, memoryview(bytearray(payload))):
+            _, (part,) = split_buffers(received)
+            part[:] = b"BUFFER"
+            assert part == b"BUFFER"
 
     def test_each_single_lie_about_a_length_is_refused(self) -> None:
         payload = b"".join(layout_buffers(b"pickle", [memoryview(b"one"), memoryview(b"")]))

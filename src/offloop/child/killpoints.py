@@ -184,7 +184,7 @@ def _has_loans(exchange: Any, **_: Any) -> bool:
     return bool(exchange._ended)
 
 
-def _tells_of_loans(_: Any, news: bytes) -> bool:
+def _tells_of_loans(_: Any, news: bytes, *__: Any) -> bool:
     return bool(news) and news[2] == LOANS
 
 

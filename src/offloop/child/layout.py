@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: Buffers and pickles from this size on, in bytes, go by segment.  Measured: see docs/design.md.
-THRESHOLD = 1 << 16
+THRESHOLD = 48 << 10
+#: Parts up to this size, in bytes, are copied into one message; larger ones go out as they are.
+JOIN = 1 << 14
+#: A copy of up to so many bytes takes no longer than one more message would.
+QUICK = 1 << 18
 
 #: Where a part lies: behind this table, in a segment of the sender's, or in one of the receiver's.
 HERE, MINE, YOURS = range(3)

@@ -8,7 +8,7 @@ from time import monotonic
 
 from offloop.child import layout
 from offloop.child.exchange import Exchange
-from offloop.child.layout import Copy, LargeBuffers, Part, WithDescriptor, shared
+from offloop.child.layout import JOIN, QUICK, Copy, LargeBuffers, Part, WithDescriptor, shared
 from offloop.child.lowlevel import sockets
 from offloop.child.modules import NewModules
 from offloop.child.receiving import Receiver
@@ -331,17 +331,17 @@ class SocketPort:
             journal[used + HEADER_SIZE : used + size] = payload
         self._used = self._words[LENGTH] = used + size
 
-    def flush(self) -> None:
-        """Send what the journal holds, and empty it."""
+    def flush(self, behind: bytes = b"") -> None:
+        """Send what the journal holds, and empty it; and in the same message, ``behind`` it, these bytes."""
         if len(sys.modules) != self._modules.count or sys.getrecursionlimit() < LEAST_DEPTH:
             self._look_around()
         if self._said:
             self._outlet.flush()  # what tasks said goes before how they ended
         news = b"".join(self._exchange.settle()) if self._exchange.has_news else b""
-        if news or self._used:
-            self._send_outcomes(news)
+        if news or self._used or behind:
+            self._send_outcomes(news, behind)
 
-    def _send_outcomes(self, news: bytes) -> None:
+    def _send_outcomes(self, news: bytes, behind: bytes) -> None:
         """Send what the journal holds, and empty it; in front of it what there is to tell of loans.
 
         So the parent, which may send the next task as soon as it sees the outcome
@@ -349,7 +349,7 @@ class SocketPort:
         """
         self._receiver.set_timeout(None)
         journal = self._journal[: self._used]
-        self._sock.sendall(news + journal if news else journal)
+        self._sock.sendall(b"".join((news, journal, behind)) if news or behind else journal)
         if self._used:
             # In this order: a reader of the living journal must not take old
             # bytes for new ones.
@@ -370,16 +370,27 @@ class SocketPort:
             self._write(MODULES, 0, 0, " ".join(names).encode(), 0.0, 0.0)
 
     def _send_parts(self, parts: Sequence[Part]) -> None:
+        """Send parts behind all that was finished; small ones in one message, as each wakes the parent."""
         if self._forked:
             self._leave_fork()
-        self.flush()
+        self._receiver.set_timeout(None)
+        small = b""
         for part in parts:
-            self._receiver.set_timeout(None)
+            if isinstance(part, (bytes, memoryview)) and len(small) + len(part) <= JOIN:
+                small += part
+                continue
+            if isinstance(part, Copy) and len(part.source) <= QUICK:
+                part.advance(len(part.source))  # which may as well be done before what is in `small` is sent
+                continue
+            self.flush(small)
+            small = b""
             if isinstance(part, Copy):
                 part.advance(len(part.source))
             elif isinstance(part, WithDescriptor):
                 rights = part.fd.to_bytes(4, sys.byteorder)
                 self._sock.sendmsg([part.data], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, rights)])
                 part.close()
-            elif len(part):
+            else:
                 self._sock.sendall(memoryview(part))
+        if small:
+            self.flush(small)

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 #: Bytes asked for in one receive.
 CHUNK = 1 << 16
 #: Seconds for which it looks before it sleeps.
-LOOK = 50e-6
+LOOK = 150e-6
 #: The most looks in that time; clocks can be made to stand.
-LOOKS = 50
+LOOKS = 150
 #: Looking has paid, or would have, if a wait took less than this, in seconds.
-BRISK = 100e-6
+BRISK = 200e-6
 #: Who is kept from a CPU for longer than this, in seconds, has given it to somebody who computes.
 SLICE = 500e-6
 #: How many waits then pass without a look: at first, and at the most.

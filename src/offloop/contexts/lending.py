@@ -12,6 +12,8 @@ from offloop.child.layout import Part
 
 #: Seconds after large payloads were last sent or received when segments in disuse are closed, here and there.
 TIDY_AFTER = 11.0
+#: Seconds after which the worker hears of loans that have ended, if no task takes it along before.
+SETTLE_AFTER = 0.001
 
 
 class Lending:
@@ -51,17 +53,13 @@ class Lending:
             return
         self._settling = True
         if _get_running_loop() is self._loop:
-            # As a rule a result was let go of, and the next task is sent in this turn or in the next: that
-            # takes it along (`Sender.send`).
-            self._loop.call_soon(self._settle_soon, context=VariableContext())
+            # As a rule a result was let go of, and the next task, sent soon, takes it along (`Sender.send`).
+            self._loop.call_later(SETTLE_AFTER, self._settle, context=VariableContext())
             return
         try:
             self._loop.call_soon_threadsafe(self._settle, context=VariableContext())
         except RuntimeError:
             pass  # the loop was closed: the worker is gone, or soon will be
-
-    def _settle_soon(self) -> None:
-        self._loop.call_soon(self._settle)
 
     def _settle(self) -> None:
         self._settling = False

@@ -47,7 +47,7 @@ from offloop.wire.frames import (
     unpack_numbers,
 )
 
-#: Bytes asked for in one receive.
+#: Bytes asked for in one receive, unless a frame lacks more.
 CHUNK = 1 << 13
 #: Seconds of reading after which other callbacks of the event loop get their turn.
 BUDGET = 0.00025
@@ -205,7 +205,7 @@ class ProcessLink(Link):
         """Take what the worker sent, for a while; what is left is taken in a later turn of the loop."""
         if not self._unread:
             try:
-                records = self._receive()
+                records = self._receive() or self._receive()  # the rest of a frame is here as a rule
             except (BlockingIOError, InterruptedError):
                 return
             except ProtocolError as error:
@@ -225,7 +225,7 @@ class ProcessLink(Link):
         if wanted is not None:
             count = self._data.recv_into(wanted)
             return self._frames.filled(count) if count else None
-        data, ancillary, _, _ = self._data.recvmsg(CHUNK, RIGHTS, MSG_CMSG_CLOEXEC)
+        data, ancillary, _, _ = self._data.recvmsg(self._frames.ask(CHUNK), RIGHTS, MSG_CMSG_CLOEXEC)
         for _, _, rights in ancillary:
             self._exchange.receive_descriptors(rights)
         return self._frames.feed(data) if data else None

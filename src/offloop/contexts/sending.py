@@ -8,7 +8,7 @@ from contextvars import Context
 from typing import Any
 
 from offloop.child import layout
-from offloop.child.layout import LargeBuffers, Part, shared, shared_values
+from offloop.child.layout import JOIN, QUICK, Copy, LargeBuffers, Part, shared, shared_values
 from offloop.contexts.lending import Lending
 from offloop.contexts.outbox import Outbox
 from offloop.contexts.verbosity import verbosity
@@ -36,9 +36,6 @@ from offloop.wire.frames import (
 from offloop.wire.pickling import ATOMS, PROTOCOL
 from offloop.wire.tracebacks import brief
 
-#: Parts up to this size, in bytes, are copied into one; larger ones go out as they are.
-JOIN = 1 << 14
-
 
 class Sender:
     """Pickles one worker's tasks and writes them in order, each with its place in that order."""
@@ -47,7 +44,7 @@ class Sender:
         self._outbox = outbox
         self._lending = lending
         self._parts: list[Part] = []  # whole parts, in front of what `_small` gathers
-        self._small = bytearray()
+        self._small: list[bytes | memoryview] = []  # parts that go out as one
         self._encoder = Encoder(definitions, self._define, self._forget)
         self._contexts = ContextEncoder(self._encoder.encode, definitions.importable)
         self._path = list(sys.path)
@@ -87,7 +84,9 @@ class Sender:
                 else:
                     if item.context is not contexts.last and not contexts.is_same(item.context):
                         self._change_context(item.context)
-                    self._small += pack(MAGIC, CALL, item.flags, ref, item.id, 0, item.attempt, item.cost)
+                    self._small.append(
+                        pack(MAGIC, CALL, item.flags, ref, item.id, 0, item.attempt, item.cost)
+                    )
             except BaseException as error:
                 failed.append((item, unpicklable_task(item.task, error)))
                 if isinstance(error, KeyboardInterrupt):
@@ -100,11 +99,14 @@ class Sender:
         return failed
 
     def _flush(self) -> None:
-        if self._small:
-            self._parts.append(bytes(self._small))
-            self._small.clear()
+        self._join()
         self._outbox.write(self._parts)
         self._parts.clear()
+
+    def _join(self) -> None:
+        if self._small:
+            self._parts.append(b"".join(self._small))
+            self._small.clear()
 
     def _add_arguments(self, ref: int, item: Sendable, args: tuple[Any, ...]) -> None:
         for value in args:
@@ -125,15 +127,17 @@ class Sender:
             self._change_context(item.context)
         size = len(pickled)
         if not buffers and size < layout.THRESHOLD:
-            self._small += HEADER.pack(MAGIC, kind, item.flags, ref, item.id, size, item.attempt, item.cost)
+            self._small.append(
+                HEADER.pack(MAGIC, kind, item.flags, ref, item.id, size, item.attempt, item.cost)
+            )
             self._write(pickled)
             return
         self._lending.used()
         flags, size, parts = self._lending.exchange.lay_out(pickled, buffers)
         for part in self._lending.exchange.take_before():
             self._write(part)
-        self._small += HEADER.pack(
-            MAGIC, kind, flags | item.flags, ref, item.id, size, item.attempt, item.cost
+        self._small.append(
+            HEADER.pack(MAGIC, kind, flags | item.flags, ref, item.id, size, item.attempt, item.cost)
         )
         for part in parts:
             self._write(part)
@@ -146,11 +150,12 @@ class Sender:
 
     def _write(self, part: Part) -> None:
         if isinstance(part, (bytes, memoryview)) and len(part) <= JOIN:
-            self._small += part
+            self._small.append(part)
             return
-        if self._small:
-            self._parts.append(bytes(self._small))
-            self._small.clear()
+        if isinstance(part, Copy) and len(part.source) <= QUICK:
+            self._parts.append(part)  # in front of what `_small` holds, which so stays one message
+            return
+        self._join()
         self._parts.append(part)
 
     def _define(self, ref: int, payload: bytes) -> None:

@@ -108,6 +108,8 @@ LOANS = 82  #: one loan of each of these segments, which are the receiver's, has
 
 #: From this size on a payload gets memory of its own, filled without a second copy.
 LARGE = 1 << 16
+#: So many times what a frame lacks is asked for: those behind it will be as large.
+AHEAD = 8
 
 
 class ProtocolError(Exception):
@@ -160,12 +162,14 @@ def layout_buffers(pickled: bytes, buffers: Sequence[memoryview]) -> list[bytes 
 
 
 def split_buffers(payload: bytes | memoryview) -> tuple[memoryview, list[memoryview]]:
-    """The pickle and the out-of-band buffers of a `BUFFERS` payload, as views of it.
+    """The pickle and the out-of-band buffers of a `BUFFERS` payload, as views of it, or of a copy of bytes.
+
+    So what lies on them can be written to.
 
     Raises:
         ProtocolError: the lengths do not add up.
     """
-    view = memoryview(payload)
+    view = memoryview(bytearray(payload) if isinstance(payload, bytes) else payload)
     if len(view) < _LENGTHS.size:
         raise ProtocolError("a payload of buffers without a count")
     (count,) = _LENGTHS.unpack_from(view)
@@ -202,6 +206,7 @@ class FrameDecoder:
         self._got = 0
         #: How many bytes it was given.
         self.taken = 0
+        self._missing = 0  # bytes of the frame whose first ones have come, unless it is a large one
 
     @property
     def wanted(self) -> memoryview | None:
@@ -212,6 +217,10 @@ class FrameDecoder:
     def mid_frame(self) -> bool:
         """Whether part of a frame has come and the rest has not."""
         return bool(self._rest) or self._head is not None
+
+    def ask(self, usual: int) -> int:
+        """How many bytes to receive: the usual number, or what a frame lacks and some that follow."""
+        return min(max(usual, AHEAD * self._missing), LARGE)
 
     def filled(self, count: int) -> list[Record]:
         """Note that ``count`` bytes were received into `wanted`; returns what that completed."""
@@ -234,6 +243,7 @@ class FrameDecoder:
         self.taken += len(data)
         if self._rest:
             data = self._rest + data
+        self._missing = 0
         records: list[Record] = []
         append = records.append
         unpack = HEADER.unpack_from
@@ -258,6 +268,7 @@ class FrameDecoder:
                     self._begin_large((kind, flags, ref, id, start, stop), length, data[body:])
                     position = end
                 else:
+                    self._missing = position - end
                     position = body - HEADER_SIZE
                 break
             append((kind, flags, ref, id, start, stop, data[body:position]))

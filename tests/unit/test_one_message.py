@@ -1,0 +1,122 @@
+"""What belongs together goes out in one message: each one is a system call, and wakes the other side."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from offloop.child.exchange import Exchange
+from offloop.child.layout import QUICK, THRESHOLD, Copy
+from offloop.child.port import SocketPort
+from offloop.contexts.sending import Sender
+from offloop.shm.ledger import Ledger, create_file
+from offloop.task import CallableTask
+from offloop.wire.definitions import Definitions
+from offloop.wire.frames import CALL_ARGS, LOANS, RESULT, SEGMENT, FrameDecoder
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="there are no memfds")
+
+LIMIT = 1 << 20
+SILENT: Any = SimpleNamespace(line=())
+
+
+class Messages:
+    """A worker's data socket: the kinds of frame in each message that it is given."""
+
+    def __init__(self) -> None:
+        self.kinds: list[list[int]] = []
+        self.timeouts: list[float | None] = []
+        self._frames = FrameDecoder(LIMIT)
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Taken down."""
+        self.timeouts.append(timeout)
+
+    def sendall(self, data: Any) -> None:
+        """One message."""
+        self.kinds.append([record[0] for record in self._frames.feed(bytes(data))])
+
+    def sendmsg(self, parts: list[Any], _rights: Any) -> int:
+        """One with a descriptor."""
+        self.sendall(b"".join(parts))
+        return len(b"".join(parts))
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    """The page shared with the parent."""
+    fd = create_file()
+    made = Ledger(fd)
+    os.close(fd)
+    yield made
+    made.close()
+
+
+def give(port: SocketPort, id: int, value: Any) -> None:
+    """Report a result, and give it up."""
+    later: Callable[[], None] | None = port.result(id, value, 0.0, 0.0)
+    if later is not None:
+        later()
+
+
+@pytest.mark.parametrize("size", [THRESHOLD, QUICK, QUICK + 1])
+def test_a_large_result_goes_behind_what_was_finished_before_it(ledger: Ledger, size: int) -> None:
+    sock: Any = Messages()
+    port = SocketPort(sock, ledger, LIMIT, SILENT)
+    give(port, 1, bytes(size))
+    assert sock.kinds == [[SEGMENT], [RESULT]]
+    sock.kinds.clear()
+    port._receiver.set_timeout(5.0)
+    port._exchange._own.returned(1)
+    give(port, 2, "small")
+    give(port, 3, bytes(size))
+    # What takes long to copy is not waited for by what is finished.
+    assert sock.kinds == ([[RESULT, RESULT]] if size <= QUICK else [[RESULT], [RESULT]])
+    assert sock.timeouts[-1] is None, "a message is never cut by a timeout"
+    port.close()
+
+
+class Item:
+    """A task to be sent."""
+
+    flags = attempt = place = 0
+    kwargs: dict[str, Any] = {}
+    context = None
+    cost = 0.0
+
+    def __init__(self, id: int, argument: bytes) -> None:
+        self.id = id
+        self.task = CallableTask(len, argument)
+        self.fn, self.args = self.task.fn, self.task.args
+
+
+@pytest.mark.parametrize("size", [THRESHOLD, QUICK + 1])
+def test_a_task_goes_along_with_what_there_is_to_tell_of_loans(size: int) -> None:
+    written: list[Any] = []
+    outbox: Any = SimpleNamespace(write=written.extend)
+    exchange = Exchange(lambda: None)
+    lending: Any = SimpleNamespace(exchange=exchange, used=lambda: None)
+    sender = Sender(outbox, Definitions(lambda _: True, 1000), lending)
+    assert sender.send([Item(1, bytes(size))]) == []
+    for part in written:
+        if hasattr(part, "fd"):
+            part.close()
+    written.clear()
+    exchange._own.returned(1)
+    exchange._loan_ended(7, False)
+    assert sender.send([Item(2, bytes(size)), Item(3, b"small")]) == []
+    frames = FrameDecoder(LIMIT)
+    kinds = [
+        Copy if isinstance(part, Copy) else [record[0] for record in frames.feed(part)] for part in written
+    ]
+    if size <= QUICK:
+        assert kinds == [Copy, [LOANS, CALL_ARGS, CALL_ARGS]]
+    else:
+        assert kinds == [[LOANS], Copy, [CALL_ARGS, CALL_ARGS]]
+    written.clear()
+    exchange.close()
