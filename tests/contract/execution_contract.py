@@ -60,6 +60,21 @@ class ExecutionContract(Context):
             assert await worker.submit(Doubler(4).double) == 8
             assert (await worker.submit(lambda: Doubler(5))).double() == 10
 
+    async def test_functions_made_in_a_loop_have_what_each_captured(self) -> None:
+        async def later(n):  # type: ignore[no-untyped-def]
+            return n
+
+        async with self.worker() as worker:
+            for make, expected in (
+                (lambda _: lambda: 1, lambda _: 1),
+                (lambda n: lambda: n, lambda n: n),
+                (lambda n: lambda a=n, *, b=str(n): (a, b), lambda n: (n, str(n))),
+                (lambda n: lambda: [n], lambda n: [n]),
+                (lambda n: lambda: later(n), lambda n: n),
+            ):
+                done = await asyncio.gather(*[worker.submit(make(n)) for n in range(20)])
+                assert done == [expected(n) for n in range(20)]
+
     async def test_every_keyword_of_submit_belongs_to_the_function(self) -> None:
         given = {"timeout": -1, "priority": "x", "retries": None, "key": [], "task": 1, "fn": 2, "self": 3}
         async with self.worker() as worker:

@@ -280,6 +280,27 @@ def set_function_state(fn: types.FunctionType, state: tuple[Any, ...]) -> types.
     return fn
 
 
+def make_like(
+    model: types.FunctionType,
+    defaults: tuple[Any, ...] | None,
+    keyword_defaults: dict[str, Any] | None,
+    cells: tuple[Any, ...],
+) -> types.FunctionType:
+    """Make a function of another one's code and globals, with captures of its own.
+
+    Args:
+        model: the other one.
+        defaults: of its positional parameters.
+        keyword_defaults: of those that are keywords only.
+        cells: the values of the variables of the functions around it.
+    """
+    closure = tuple(map(types.CellType, cells)) or None
+    fn = types.FunctionType(model.__code__, model.__globals__, model.__name__, defaults, closure)
+    fn.__kwdefaults__ = keyword_defaults
+    fn.__qualname__, fn.__module__, fn.__doc__ = model.__qualname__, model.__module__, model.__doc__
+    return fn
+
+
 def make_cached(fn: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
     """Make a ``functools.lru_cache`` function, its cache empty."""
     return lru_cache(maxsize, typed)(fn)

@@ -19,7 +19,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from offloop.wire.byvalue import CACHED_FUNCTION, type_of
+from offloop.wire.byvalue import CACHED_FUNCTION, CODE, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -219,6 +219,23 @@ class Captures:
         for value in (type(cls), *cls.__bases__, *namespace.values()):
             for part in _parts(value):
                 self._visit(part)
+
+
+def is_data(value: Any, is_named: Callable[[object], bool]) -> bool:
+    """Whether a value can't change, and reaches no code that travels by value.
+
+    Args:
+        value: anything.
+        is_named: whether a function or class travels by name.
+    """
+    kind = type_of(value)
+    if kind in ATOMS:
+        return True
+    if kind is tuple or kind is frozenset:
+        return all(is_data(item, is_named) for item in value)
+    if kind in CODE or issubclass(kind, type):
+        return is_named(value)
+    return f"{kind.__module__}.{kind.__qualname__}" in _NAMED_ATOMS
 
 
 def _parts(value: Any) -> tuple[Any, ...]:

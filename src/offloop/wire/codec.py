@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from types import FunctionType
 
 from offloop.wire import cpickle as pickle
-from offloop.wire.byvalue import CODE, type_of
+from offloop.wire.byvalue import CODE, make_like, type_of
 from offloop.wire.pickling import MessageEncoder, defined, is_named
 
 TYPE_CHECKING = False
@@ -54,6 +55,7 @@ class Encoder(MessageEncoder):
         self._ready: dict[int, Definition] = {}  # by id() of the object, which the definition keeps alive
         self._sent: dict[int, Definition] = {}
         self._limit = definitions.capacity + 128
+        self._made: tuple[Any, Any] = (None, None)  # a task's function, made anew, and how it is pickled
 
     def reference(self, fn: Any) -> int:
         """The number that stands for a function or class in the next message.
@@ -62,9 +64,10 @@ class Encoder(MessageEncoder):
             fn: any callable.
 
         Returns:
-            Its number in the worker's table.  0 if it must travel inside the
-            message: anything but a plain function or class, and functions
-            whose captures can change unseen.
+            Its number in the worker's table, or that of its model.  0 if it
+            must travel inside the message: anything but a plain function or
+            class, and functions whose captures can change unseen, or that are
+            made of a model.
 
         Raises:
             Exception: whatever pickling the function raises.
@@ -78,6 +81,15 @@ class Encoder(MessageEncoder):
             return 0
         if self._spare is not None:
             self._prune()
+        if type(fn) is FunctionType and self._definitions.known(fn) is None:
+            found = self._definitions.models.find(fn)
+            if found is not None:
+                model, captured = found
+                self._deliver(model)
+                if not captured:
+                    return model.number
+                self._made = (fn, (make_like, (model.obj, *captured)))
+                return 0
         definition = self._find(fn)
         return 0 if definition is None else definition.number
 
@@ -85,6 +97,10 @@ class Encoder(MessageEncoder):
         """By number what is defined; see `pickling.Owner.refer`."""
         definition = self._ready.get(id(obj))
         if definition is None or not definition.is_valid():
+            fn, reduced = self._made
+            if obj is fn:
+                self._made = (None, None)  # what holds a user's data is not kept alive
+                return reduced
             pickler.dirty = True
             definition = self._find(obj)
         if definition is None:

@@ -26,6 +26,7 @@ from weakref import WeakValueDictionary
 
 from offloop.wire.byvalue import CODE, TYPE_NAMES, is_made_of_python
 from offloop.wire.captures import Captures
+from offloop.wire.models import Models
 from offloop.wire.pickling import PROTOCOL, MessageEncoder, defined, is_named
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Definitions:
         # Results that are under way may refer to what has been evicted meanwhile.
         self._retired: deque[Definition] = deque(maxlen=max(capacity, GRACE))
         self._objects: WeakValueDictionary[int, Any] = WeakValueDictionary()
+        self.models = Models(self.find, self.is_named)
 
     def __len__(self) -> int:
         return len(self._by_number)
