@@ -280,7 +280,7 @@ class Feed:
 
     def _has_space(self) -> bool:
         """Whether the pump may send a chunk now."""
-        if len(self._outstanding) >= self._slots:
+        if len(self._outstanding) >= self._chunker.outstanding(self._slots):
             return False
         if self._has_async_input:
             return bool(self._rows)

@@ -10,7 +10,16 @@ from itertools import islice, pairwise
 import pytest
 from hypothesis import given, strategies as st
 
-from offloop.scheduling.chunking import GROWTH, MOST_ITEMS, MOST_OBJECTS, SLOW_ITEM, TARGET, Chunker
+from offloop.scheduling.chunking import (
+    GROWTH,
+    LEAP,
+    MOST_ITEMS,
+    MOST_OBJECTS,
+    SLOW_ITEM,
+    TARGET,
+    WORTH_SPLITTING,
+    Chunker,
+)
 
 
 def simulate(
@@ -54,10 +63,38 @@ def test_tiny_items_soon_travel_by_the_thousand() -> None:
     assert len(chunks) < 200
 
 
-def test_sizes_grow_step_by_step() -> None:
-    chunks, _ = simulate(Chunker(1), [1e-7] * 50_000, 1)
-    seen = sizes(chunks)
-    assert all(after <= GROWTH * before for before, after in pairwise(seen))
+@pytest.mark.parametrize("seconds", [1e-7, 1e-6, 1e-5, 1e-4])
+def test_sizes_grow_step_by_step_and_faster_where_little_is_at_stake(seconds: float) -> None:
+    chunks, _ = simulate(Chunker(1), [seconds] * 50_000, 1)
+    for before, after in pairwise(sizes(chunks)):
+        is_little = after * seconds <= WORTH_SPLITTING * 1.001
+        assert after <= before * (LEAP if is_little else GROWTH)
+    assert sizes(chunks)[1] == max(GROWTH, min(LEAP, round(WORTH_SPLITTING / seconds)))
+
+
+def test_a_first_item_alone_says_little() -> None:
+    chunker = Chunker(1)
+    for size, seconds in ((1, 1e-5), (10, 1e-5)):
+        chunker.sent(size)
+        chunker.record(size, seconds)
+    chunker.sent(chunker.next_size())
+    assert chunker.next_size() > 4 * 10, "a slow start of the first item is soon outweighed"
+
+
+def test_each_worker_gets_one_chunk_until_something_is_known() -> None:
+    chunker = Chunker(2, length=100)
+    assert chunker.outstanding(8) == 2
+    assert chunker.outstanding(1) == 1
+    chunker.sent(1)
+    chunker.record(1, 1e-6)
+    assert chunker.outstanding(8) == 8
+
+
+def test_what_is_known_or_short_is_not_waited_for() -> None:
+    assert Chunker(2, chunksize=10).outstanding(8) == 8
+    assert Chunker(2, length=8).outstanding(8) == 8
+    assert Chunker(2, length=9).outstanding(8) == 2
+    assert Chunker(2).outstanding(8) == 2
 
 
 def test_small_items_fill_a_chunk_of_the_target_duration() -> None:
