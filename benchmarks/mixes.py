@@ -6,18 +6,24 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from statistics import median
 from time import perf_counter
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.model import Case, Contender, Line, Measure, Results, Sample, Settings
-from benchmarks.work import burn, echo, fail, length, make_array, negative
+from benchmarks.model import Case, Cell, Contender, Line, Measure, Results, Sample, Settings
+from benchmarks.work import burn, by_value, echo, fail, length, make_array, negative, noop
 
 OURS = "offloop"
 EXECUTOR = "ProcessPoolExecutor"
-MAP, LARGE = "a map", "large arrays"
+MAP_OF_EXECUTOR = "a map of ProcessPoolExecutor"
+MAP, LARGE, ANEW = "a map", "large arrays", "functions made anew"
 #: float64 items of a medium array (100 KB), and of a huge one (400 MB).
 MEDIUM, HUGE = 12_500, 50_000_000
+#: Bytes of a text that goes through the socket.
+TEXT = 20_000
+#: Items of a short map.
+SHORT = 300
 
 
 @asynccontextmanager
@@ -26,13 +32,15 @@ async def mixes(settings: Settings, *, opener: peers.Opener) -> AsyncIterator[Me
 
     ``fails``: 1,000 tasks that raise.  ``argument``: 500 that take an array of
     100 KB and return a number.  ``changed``: 500 that return another array.
+    ``text``: 500 that return the text of 20 KB that they take; ``in turn``: 200
+    of these, one after the other.
     ``1 ms``, ``20 ms``: 1 s of CPU time in such tasks.
 
     Args:
         settings: of the run.
         opener: opens the pool.
     """
-    array = make_array(MEDIUM)
+    array, text = make_array(MEDIUM), "x" * TEXT
     async with opener(settings.workers) as call:
 
         async def gather(function: Any, argument: Any, count: int) -> float:
@@ -40,8 +48,16 @@ async def mixes(settings: Settings, *, opener: peers.Opener) -> AsyncIterator[Me
             await asyncio.gather(*[call(function, argument) for _ in range(count)], return_exceptions=True)
             return (perf_counter() - began) / count
 
+        async def in_turn(function: Any, argument: Any, count: int) -> float:
+            began = perf_counter()
+            for _ in range(count):
+                await call(function, argument)
+            return (perf_counter() - began) / count
+
         async def measure() -> Sample:
             return {
+                "text": await gather(echo, text, 500),
+                "in turn": await in_turn(echo, text, 200),
                 "fails": await gather(fail, 1, 1_000),
                 "argument": await gather(length, array, 500),
                 "changed": await gather(negative, array, 500),
@@ -74,15 +90,62 @@ async def large(settings: Settings) -> AsyncIterator[Measure]:
 
 @asynccontextmanager
 async def mapped(settings: Settings) -> AsyncIterator[Measure]:
-    """Time a map over 1,000 items of 1 ms of CPU time, per item."""
+    """Time a map over 1,000 items of 1 ms of CPU time, per item, and short maps of no-ops."""
     from offloop import WorkerPool
 
     async with WorkerPool(settings.workers) as pool:
 
-        async def measure() -> Sample:
+        async def time_map(function: Any, items: Any) -> float:
             began = perf_counter()
-            await pool.map(burn, [0.001] * 1_000)
-            return {"item": (perf_counter() - began) / 1_000}
+            await pool.map(function, items)
+            return perf_counter() - began
+
+        async def measure() -> Sample:
+            return {
+                "item": await time_map(burn, [0.001] * 1_000) / 1_000,
+                "short": median([await time_map(echo, range(SHORT)) for _ in range(11)]),
+            }
+
+        yield measure
+
+
+@asynccontextmanager
+async def mapped_by_executor(settings: Settings) -> AsyncIterator[Measure]:
+    """Time the same short maps, in chunks of an eighth."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(settings.workers) as executor:
+
+        async def measure() -> Sample:
+            seconds: list[float] = []
+            for _ in range(11):
+                began = perf_counter()
+                list(executor.map(echo, range(SHORT), chunksize=-(-SHORT // 8)))
+                seconds.append(perf_counter() - began)
+            return {"short": median(seconds)}
+
+        yield measure
+
+
+@asynccontextmanager
+async def made_anew(settings: Settings) -> AsyncIterator[Measure]:
+    """Time gathers of 2,000 lambdas, per task: of one, of many alike, of many that captured a number.
+
+    Others can't send them.
+    """
+    async with peers.offloop(settings.workers) as call:
+
+        async def gather(functions: list[Any]) -> float:
+            began = perf_counter()
+            await asyncio.gather(*map(call, functions))
+            return (perf_counter() - began) / len(functions)
+
+        async def measure() -> Sample:
+            return {
+                "one": await gather([by_value(noop)] * 2_000),
+                "alike": await gather([lambda: None for _ in range(2_000)]),
+                "captured": await gather([lambda n=n: n for n in range(2_000)]),
+            }
 
         yield measure
 
@@ -93,13 +156,19 @@ def lines(_results: Results) -> Sequence[Line]:
     def line(what: str, metric: str) -> Line:
         return Line(what, (OURS, metric), (EXECUTOR, (EXECUTOR, metric)))
 
+    one: tuple[str, Cell] = ("one function", (ANEW, "one"))
     return [
         line("a task that raises", "fails"),
+        line("a text of 20 KB there and back", "text"),
+        line("the same, one after the other", "in turn"),
+        Line("a lambda made for each task", (ANEW, "alike"), one),
+        Line("one that captured something", (ANEW, "captured"), one),
         line("an array of 100 KB there", "argument"),
         line("an array of 100 KB there, another one back", "changed"),
         line("a task of 1 ms of CPU", "1 ms"),
         line("a task of 20 ms of CPU", "20 ms"),
         Line("an item of 1 ms of CPU, of a map", (MAP, "item"), (EXECUTOR, (EXECUTOR, "1 ms"))),
+        Line(f"a map over {SHORT} no-ops", (MAP, "short"), (EXECUTOR, (MAP_OF_EXECUTOR, "short"))),
         Line("an array of 400 MB there and back", (LARGE, "moved"), ("a copy of it", (LARGE, "copied"))),
     ]
 
@@ -111,6 +180,8 @@ CASE = Case(
         Contender(OURS, partial(mixes, opener=peers.offloop)),
         Contender(EXECUTOR, partial(mixes, opener=peers.process_pool_executor)),
         Contender(MAP, mapped),
+        Contender(MAP_OF_EXECUTOR, mapped_by_executor),
+        Contender(ANEW, made_anew),
         Contender(LARGE, large),
     ],
     lines,
