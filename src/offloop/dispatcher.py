@@ -23,7 +23,7 @@ from offloop.execution import Execution
 from offloop.handle import WorkerHandle, any_left
 from offloop.idletimer import IdleTimer
 from offloop.link import Context
-from offloop.lookout import Lookout
+from offloop.lookout import BUDGET, Lookout
 from offloop.loopend import at_loop_end, end_with_loop, newcomers, not_here
 from offloop.observe.meter import Meters, outcome_of
 from offloop.policy import ContextMaker, Policy
@@ -222,7 +222,7 @@ class Dispatcher:
         now = monotonic()
         silent = self.scheduler.silent_workers(now)
         for worker in silent:
-            self.handles[worker.number].link.poll()
+            self.handles[worker.number].link.poll(now + BUDGET)
         if silent:
             self.schedule_turn()
         elif self.scheduler.is_watching and self.loop is not None:

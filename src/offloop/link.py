@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context as VariableContext
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from offloop.errors import RemoteTraceback, WorkerStartError
@@ -228,8 +229,12 @@ class Link(ABC):
         """End the worker and free what the parent holds for it, where the event loop no longer runs."""
         self.kill()
 
-    def poll(self) -> None:
-        """Report what has ended but was not reported yet, such as a result waiting behind a long task."""
+    def poll(self, until: float = inf) -> None:
+        """Report what has ended but was not reported yet, such as a result waiting behind a long task.
+
+        Args:
+            until: what is left at that time, in monotonic seconds, may be reported later.
+        """
 
 
 class Context(ABC):

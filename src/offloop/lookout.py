@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 #: How many seconds late a look may be, rather than set the timer anew.
 TOLERANCE = 0.002
+#: Seconds of looking after which other callbacks of the event loop get their turn.
+BUDGET = 0.00025
 
 
 class Lookout:

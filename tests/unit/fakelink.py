@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 from offloop import dispatcher as dispatcher_module, handle as handle_module, idletimer
@@ -124,7 +125,7 @@ class FakeLink(Link):
     def tell(self, kind: int, id: int, value: Any = None) -> None:
         """No task says anything here."""
 
-    def poll(self) -> None:
+    def poll(self, until: float = inf) -> None:
         """As out of the journal: what is told now comes once more."""
         if self.said and self.said[0] != self._owner.link_ready:
             for say in list(self.said):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from math import inf
 
 import pytest
 
@@ -21,7 +22,7 @@ class GivenUp(InterpreterLink):
         os.close(fd)
         self._over = False
 
-    def poll(self) -> None:
+    def poll(self, until: float = inf) -> None:
         """Nothing came."""
 
 

@@ -298,7 +298,7 @@ STEPS: dict[str, tuple[str, Change]] = {
     "parent:cancelled": (_LINK + "cancel", _after()),
     # outcomes,
     "parent:heard": ("offloop.contexts.control_socket:ControlSocket._hear", _before()),
-    "parent:received": (_LINK + "_receive", _after()),
+    "parent:received": ("offloop.contexts.inlet:Inlet.receive", _after()),
     "parent:borrowed": (_EXCHANGE + "open", _after()),
     "parent:result": (_HANDLE + "link_result", _before()),
     "parent:delivered": (_LINK + "_deliver", _after()),

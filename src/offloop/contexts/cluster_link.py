@@ -7,6 +7,7 @@ import pickle
 import signal
 from collections.abc import Sequence
 from concurrent.futures import Future
+from math import inf
 from time import monotonic
 from typing import Any, Protocol, cast
 
@@ -97,6 +98,7 @@ class ClusterLink(ProcessLink):
             self._outstanding, self._replies, logs, self._control_batch
         )
         self._sender = Sender(self._outbox, definitions, self._lending)
+        self._frames = FrameDecoder(LIMIT)
         self._hungry: dict[int, bool] = {}
         self._talk: Conversation | None = None
         self._running: list[tuple[int, float]] = []
@@ -212,7 +214,7 @@ class ClusterLink(ProcessLink):
         if not self._unread and self._talk is not None:
             self._talk.pull()
 
-    def poll(self) -> None:
+    def poll(self, until: float = inf) -> None:
         """What has ended is on its way, and nothing makes it come sooner."""
 
     def running(self) -> list[tuple[int, float]]:

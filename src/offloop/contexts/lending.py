@@ -33,6 +33,11 @@ class Lending:
         #: How many bytes came from the worker through segments, handed back ones included.
         self.taken = 0
 
+    @property
+    def in_use(self) -> bool:
+        """Whether large payloads were sent or received a short while ago."""
+        return self._timer is not None
+
     def open(self, payload: bytes | memoryview) -> tuple[memoryview, list[memoryview]]:
         """The pickle and the buffers of a payload that came by segment; see `Exchange.open`."""
         self.used()

@@ -10,6 +10,7 @@ From then on the pool's new workers are processes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, cast
 
 from offloop.child.chunk import Failures
@@ -196,10 +197,10 @@ class MovingLink(Link):
         for link in self._links:
             link.abandon()
 
-    def poll(self) -> None:
+    def poll(self, until: float = inf) -> None:
         """Report what has ended, here and there."""
         for link in list(self._links):
-            link.poll()
+            link.poll(until)
 
     def running(self) -> list[tuple[int, float]]:
         """What runs, here and there."""

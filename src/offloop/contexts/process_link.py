@@ -6,12 +6,13 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Sequence
+from math import inf
 from time import monotonic
 from typing import Any
 
-from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, RIGHTS
 from offloop.contexts.control_socket import ControlSocket
 from offloop.contexts.ends import open_ends
+from offloop.contexts.inlet import Inlet
 from offloop.contexts.lending import Lending
 from offloop.contexts.logs import LogReceiver
 from offloop.contexts.oom import OomWatch
@@ -47,11 +48,9 @@ from offloop.wire.frames import (
     unpack_numbers,
 )
 
-#: Bytes asked for in one receive, unless a frame lacks more.
-CHUNK = 1 << 13
 #: Seconds of reading after which other callbacks of the event loop get their turn.
 BUDGET = 0.00025
-#: Records delivered between looks at the clock.
+#: Records delivered between looks at the clock, where none is large.
 STRIDE = 16
 #: Seconds that a worker may take to exit after its last word.
 EXIT_GRACE = 3.0
@@ -77,7 +76,6 @@ class ProcessLink(Link):
         self._lending = Lending(loop, lambda parts: self._outbox.write(parts))  # noqa: PLW0108 -- made later
         self._exchange = self._lending.exchange
         self._replies = Replies(definitions, self._lending)
-        self._frames = FrameDecoder(LIMIT)
         self._process: WorkerProcess | None = None
         self._peak_rss: int | None = None
         self._problem: BaseException | None = None
@@ -103,7 +101,7 @@ class ProcessLink(Link):
             loop.call_soon(lambda: owner.link_exited(exit))  # by its name: the owner's class may change
             return
         self._words = self.ledger.words
-        self._outbox = Outbox(loop, self._data)
+        self._outbox, self._inlet = Outbox(loop, self._data), Inlet(self._data, self._exchange)
         replies, logs = self._replies, self._logs
         self._control = ControlSocket(loop, control, owner, replies, self.ledger, logs, self._spoilt)
         self._sender = Sender(self._outbox, self._definitions, self._lending)
@@ -197,7 +195,7 @@ class ProcessLink(Link):
         if not self._has_begun:
             return 0, 0
         sent = self._outbox.written + self._control.written
-        return sent, self._frames.taken + self._control.heard + self._lending.taken
+        return sent, self._inlet.taken + self._control.heard + self._lending.taken
 
     # -- receiving ----------------------------------------------------------
 
@@ -205,7 +203,7 @@ class ProcessLink(Link):
         """Take what the worker sent, for a while; what is left is taken in a later turn of the loop."""
         if not self._unread:
             try:
-                records = self._receive() or self._receive()  # the rest of a frame is here as a rule
+                records = self._inlet.receive() or self._inlet.receive()  # the rest of a frame, as a rule
             except (BlockingIOError, InterruptedError):
                 return
             except ProtocolError as error:
@@ -219,28 +217,18 @@ class ProcessLink(Link):
             self._unread = records
         self._deliver(monotonic() + BUDGET)
 
-    def _receive(self) -> list[Record] | None:
-        """Records; None at the end of file."""
-        wanted = self._frames.wanted
-        if wanted is not None:
-            count = self._data.recv_into(wanted)
-            return self._frames.filled(count) if count else None
-        data, ancillary, _, _ = self._data.recvmsg(self._frames.ask(CHUNK), RIGHTS, MSG_CMSG_CLOEXEC)
-        for _, _, rights in ancillary:
-            self._exchange.receive_descriptors(rights)
-        return self._frames.feed(data) if data else None
-
     def _deliver(self, until: float) -> None:
         if self._words[CONTROL] != self._control.heard:  # what tasks said goes before how they ended
             self._control.drain()
         records, report, take = self._unread, self._owner.link_result, self._replies.take_result
         self._unread = []
-        for at in range(0, len(records), STRIDE):
+        stride = 1 if self._lending.in_use else STRIDE
+        for at in range(0, len(records), stride):
             if at and monotonic() > until:
                 self._unread = records[at:]
                 self._loop.call_soon(self._deliver_rest)
                 break
-            for record in records[at : at + STRIDE]:
+            for record in records[at : at + stride]:
                 if record[0] != RESULT:
                     self._handle(record)
                 elif record[6]:
@@ -289,43 +277,49 @@ class ProcessLink(Link):
         self._nonsense = f"it said what makes no sense: {error!r}"
         self._signal(signal.SIGKILL)
 
-    def poll(self) -> None:
+    def poll(self, until: float = inf) -> None:
         """Take what has come, and what waits in the journal behind a long task."""
         if not self._over and self._was_ready:
-            self._collect()
+            self._collect(until)
 
-    def _collect(self) -> None:
+    def _collect(self, until: float) -> None:
         # The journal first: all that went before its content has been sent, and is taken before it.
         # The other way round, items could be sent in between, and come behind their stream's end.
         unsent = self.ledger.unsent()
-        self._drain()
+        if not self._drain(until):
+            return  # a worker that has sent so much will send the rest
         try:
             self._control.drain()  # what was said before these outcomes
-            for record in FrameDecoder(LIMIT).feed(unsent):
+            for at, record in enumerate(FrameDecoder(LIMIT).feed(unsent)):
+                if at and not at % STRIDE and monotonic() > until:
+                    break  # it is still there at the next look
                 if record[0] in (RESULT, ITEM, FAILED, UNLOADABLE, CANCELLED):
                     self._handle(record)
             self._owner.link_delivered()
         except ProtocolError as error:
             self._spoilt(error)
 
-    def _drain(self) -> None:
-        """Deliver everything that is in the socket now."""
-        self._deliver(float("inf"))
+    def _drain(self, until: float) -> bool:
+        """Deliver what is in the socket now; whether that was all."""
+        self._deliver(until)
         try:
-            while (records := self._receive()) is not None:
+            while not self._unread and (records := self._inlet.receive()) is not None:
                 self._unread = records
-                self._deliver(float("inf"))
+                self._deliver(until)
+                if monotonic() > until:
+                    return False
         except (BlockingIOError, InterruptedError):
             pass
         except ProtocolError as error:
             self._take_before_garbage(error)
         except OSError:
             self.kill()
+        return not self._unread
 
     def _take_before_garbage(self, error: ProtocolError) -> None:
         """The stream is spoilt, but what came before holds: those tasks have ended."""
         self._unread = error.records
-        self._deliver(float("inf"))
+        self._deliver(inf)
         self._spoilt(error)
         self._data_ended()
 
@@ -369,7 +363,7 @@ class ProcessLink(Link):
             return
         if self._has_begun:
             self._control.drain_last()
-            self._collect()
+            self._collect(inf)
         running = self.ledger.running()
         started, ran = [id for id, _ in running], sum(monotonic() - start for _, start in running)
         self._over = True

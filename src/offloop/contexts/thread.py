@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextvars import Context as VariableContext, copy_context
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
@@ -344,7 +345,7 @@ class ThreadLink(Link):
         """What runs now."""
         return [slot for slot in self._port.slots if slot[0]]
 
-    def poll(self) -> None:
+    def poll(self, until: float = inf) -> None:
         """Take what has come."""
         self._deliver()
 
