@@ -68,8 +68,7 @@ class Dispatcher:
         self._context: Context | None = None
         self._kind_of = Kinds().of
         self.submitted = 0  # how many tasks were ever enqueued
-        #: How many executions have not ended.
-        self.outstanding = 0
+        self.outstanding = 0  # how many executions have not ended
         self.meters = Meters()
         self.room = Room(policy.queue_limit, policy.limits.max_workers * policy.limits.slots)
         self._most = self.room.most
@@ -195,6 +194,7 @@ class Dispatcher:
             self._start_worker(worker)
         for worker, items in plan.dispatch:
             self.handles[worker.number].dispatch(items)
+        self.scheduler.pace.sent(plan.tasks, monotonic() - now)
         for worker, items in plan.recall:
             self.handles[worker.number].link.recall(items)
         for worker in plan.stop:

@@ -93,6 +93,8 @@ class Execution(asyncio.Future[R]):
     reason: str | None = None
     #: What its frame says of it: `offloop.wire.frames.STREAMED`.
     flags: int = 0
+    #: For how many seconds pickling its arguments held the event loop; 0 for a moment.
+    pickling: float = 0.0
     #: The items of its stream, if it is one.
     inbox: Inbox | None = None
     _live: Live | None = None

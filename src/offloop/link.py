@@ -91,6 +91,7 @@ class Sendable(Protocol):
     attempt: int
     context: VariableContext | None
     flags: int
+    pickling: float
 
     @property
     def task(self) -> TaskLike[Any]:

@@ -332,7 +332,7 @@ class Feed:
             seconds, values, _ = chunk.outcome
             if not (is_light(chunk.rows[-1]) and is_light(values[-1])):
                 self._chunker.weigh()
-            self._chunker.record(len(chunk.rows), seconds)
+            self._chunker.record(len(chunk.rows), seconds, getattr(execution, "pickling", 0.0))
         self._space.set()
         self._on_done(chunk)
 

@@ -17,6 +17,7 @@ from offloop.scheduling.chunking import (
     MOST_OBJECTS,
     SLOW_ITEM,
     TARGET,
+    TURN,
     WORTH_SPLITTING,
     Chunker,
 )
@@ -175,6 +176,20 @@ def test_costly_pulling_keeps_chunks_small() -> None:
         chunker.sent(size, size * 100e-6)
         chunker.record(size, size * 1e-7)
     assert chunker.next_size() <= 10
+
+
+def test_rows_that_are_dear_to_pickle_keep_chunks_small() -> None:
+    chunker = Chunker(2)
+    for _ in range(100):
+        size = chunker.next_size()
+        chunker.sent(size)
+        chunker.record(size, size * 1e-7, size * 40e-6)
+    assert chunker.next_size() == pytest.approx(TURN / 40e-6, abs=1)
+    for _ in range(50):
+        size = chunker.next_size()
+        chunker.sent(size)
+        chunker.record(size, size * 1e-7)
+    assert chunker.next_size() > 1000, "they may become cheap again"
 
 
 def test_objects_travel_in_smaller_chunks() -> None:

@@ -48,6 +48,12 @@ class PlayedWorker(Starter):
             self._port.item(ID, 0, self._wrote, self._wrote)
             self._wrote += 1
 
+    def report(self, first: int, count: int) -> None:
+        """Write so many results of other tasks, and send them; the last one stays unsent."""
+        for id in range(first, first + count):
+            self._port.flush()
+            self._port.result(id, b"x" * 100, 0.0, 0.0)
+
     def finish(self) -> None:
         """Send what is written, and write the stream's end."""
         self._port.flush()
@@ -123,6 +129,28 @@ async def test_items_sent_while_the_parent_looks_come_before_the_end(
     link.poll()
     link.poll()
     assert owner.at_end == 5
+    link.abandon()
+
+
+async def test_a_look_in_haste_takes_a_part_and_what_is_unsent_when_the_rest_has_come(
+    worker: PlayedWorker,
+) -> None:
+    seen: list[int] = []
+    owner: Any = SimpleNamespace(link_result=lambda id, *_: seen.append(id))
+    owner.link_ready = owner.link_delivered = lambda: None
+    loop, unused = asyncio.get_running_loop(), SimpleNamespace()
+    link = ProcessLink(
+        loop, worker, Definitions(lambda _: True), WorkerOptions(1, 1, None, None), owner, OomWatch(), unused
+    )  # type: ignore[arg-type]
+    link.start()
+    link._readable()  # hears that the worker is ready
+    worker.report(1, 200)
+    link.poll(until=0.0)
+    assert 0 < len(seen) < 199, "it gives way"
+    while len(seen) < 200:
+        await asyncio.sleep(0)  # for the rest of what was received
+        link.poll(until=0.0)
+    assert seen == list(range(1, 201)), "what was unsent comes behind what was sent before it"
     link.abandon()
 
 

@@ -7,8 +7,9 @@ from fakeworld import Item, World
 from worlds import finish, hand, known, make_world, ready_world
 
 from offloop.child.runner import FLUSH_AFTER
+from offloop.scheduling.pace import MAX_PLAN
 from offloop.scheduling.prefetch import EXPECTED_AT_MOST, MAX_HAND, PATIENCE, SHORT, STALLED, TICK
-from offloop.scheduling.scheduler import MAX_PLAN, MIN_DEAL
+from offloop.scheduling.scheduler import MIN_DEAL
 from offloop.scheduling.state import STARTING, WorkerState
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fakeworld import Item
 from worlds import finish, known, make_world, ready_world
 
-from offloop.scheduling.scheduler import MAX_PLAN
+from offloop.scheduling.pace import MAX_PLAN
 from offloop.scheduling.state import GONE, STARTING
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextvars import Context
+from time import monotonic
 from typing import Any
 
 from offloop.child import layout
@@ -35,6 +36,9 @@ from offloop.wire.frames import (
 )
 from offloop.wire.pickling import ATOMS, PROTOCOL
 from offloop.wire.tracebacks import brief
+
+#: Pickling that takes no longer, in seconds, is not worth mentioning.
+MOMENT = 0.0002
 
 
 class Sender:
@@ -117,7 +121,11 @@ class Sender:
 
     def _add(self, kind: int, ref: int, item: Sendable, content: object) -> None:
         buffers = LargeBuffers()
-        self._add_pickled(kind, ref, item, self._encoder.encode(content, buffers.take), buffers)
+        began = monotonic()
+        pickled = self._encoder.encode(content, buffers.take)
+        if (seconds := monotonic() - began) > MOMENT:
+            item.pickling = seconds
+        self._add_pickled(kind, ref, item, pickled, buffers)
 
     def _add_pickled(
         self, kind: int, ref: int, item: Sendable, pickled: bytes, buffers: Sequence[memoryview] = ()

@@ -70,6 +70,7 @@ class Chunker:
         "_limit",
         "_most",
         "_next_hold",
+        "_pickle",
         "_pull",
         "_remaining",
         "_seen",
@@ -93,7 +94,8 @@ class Chunker:
         self._size = 1  # what durations allow, before the tail and the event loop have a say
         self._item: float | None = None  # expected seconds of running time per item
         self._seen = 0  # items that have come back
-        self._pull = 0.0  # expected seconds in the event loop per item
+        self._pull = 0.0  # expected seconds in the event loop per item: to pull it,
+        self._pickle = 0.0  # and to pickle it
         self._hold = 0  # items that still go one by one
         self._next_hold = FIRST_HOLD
 
@@ -104,8 +106,9 @@ class Chunker:
         size = self._size
         if size == 1:
             return 1
-        if self._pull * size > TURN:
-            size = int(TURN / self._pull)
+        held = self._pull + self._pickle
+        if held * size > TURN:
+            size = int(TURN / held)
         return max(1, min(size, self._fair_share(), self._limit, self._most))
 
     def outstanding(self, most: int) -> int:
@@ -129,13 +132,15 @@ class Chunker:
             self._remaining = max(0, self._remaining - size)
         self._pull = _follow(self._pull, seconds / size)
 
-    def record(self, size: int, seconds: float) -> None:
+    def record(self, size: int, seconds: float, pickling: float = 0.0) -> None:
         """Take a finished chunk into account.
 
         Args:
             size: its items.
             seconds: its measured running time.
+            pickling: for how many seconds that held the event loop; 0 for a moment.
         """
+        self._pickle = _follow(self._pickle, pickling / size)
         surprised = self._is_surprise(size, seconds)
         item = max(seconds / size, 1e-9)
         self._seen += size

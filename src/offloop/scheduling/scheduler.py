@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from offloop.scheduling.keys import Keys
+from offloop.scheduling.pace import MAX_PLAN, Pace
 from offloop.scheduling.prefetch import LONG, OVERHEAD, PATIENCE, SHORT, choose_recalls, fitting, has_room
 from offloop.scheduling.queue import T
 from offloop.scheduling.state import (
@@ -25,8 +26,6 @@ from offloop.scheduling.state import (
     WorkerState,
 )
 
-#: The most tasks handed out by one plan, so that carrying it out holds the event loop briefly.
-MAX_PLAN = 64
 #: A worker that is woken gets that many, if there are as many, and they are short.
 MIN_DEAL = 64
 
@@ -37,6 +36,7 @@ class Scheduler(Keys[T]):
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self._cut = False
+        self.pace = Pace()
         self._prefetch = limits.prefetch
 
     # -- what there is ----------------------------------------------------
@@ -244,7 +244,7 @@ class Scheduler(Keys[T]):
 
     def _share_out(self, dispatch: dict[WorkerState[T], list[T]], now: float) -> None:
         """Empty hands first, those without a lease before the others; then whoever has room; evenly."""
-        left = MAX_PLAN
+        left = self.pace.most
         if self._idle:
             # The one used last comes first: its caches are warm.
             idle = [worker for worker in reversed(self._idle) if not worker.leases]

@@ -109,6 +109,11 @@ class Plan(NamedTuple, Generic[T]):
     recall: list[tuple[WorkerState[T], list[T]]]
     stop: list[WorkerState[T]]
 
+    @property
+    def tasks(self) -> int:
+        """How many tasks are to be sent."""
+        return sum([len(items) for _, items in self.dispatch])
+
     def __bool__(self) -> bool:
         return bool(self.start or self.dispatch or self.recall or self.stop)
 
