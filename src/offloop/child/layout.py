@@ -24,6 +24,8 @@ THRESHOLD = 48 << 10
 JOIN = 1 << 14
 #: A copy of up to so many bytes takes no longer than one more message would.
 QUICK = 1 << 18
+#: Larger bytes the parent copies in slices, so that its event loop has its turns.
+LONG = 1 << 21
 
 #: Where a part lies: behind this table, in a segment of the sender's, or in one of the receiver's.
 HERE, MINE, YOURS = range(3)

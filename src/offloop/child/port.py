@@ -8,7 +8,7 @@ from time import monotonic
 
 from offloop.child import layout
 from offloop.child.exchange import Exchange
-from offloop.child.layout import JOIN, QUICK, Copy, LargeBuffers, Part, WithDescriptor, shared
+from offloop.child.layout import JOIN, LONG, QUICK, Copy, LargeBuffers, Part, WithDescriptor, shared
 from offloop.child.lowlevel import sockets
 from offloop.child.modules import NewModules
 from offloop.child.receiving import Receiver
@@ -34,6 +34,7 @@ from offloop.wire.frames import (
     MAGIC,
     MODULES,
     PATH,
+    RAW,
     RESULT,
     SETUP,
     UNLOADABLE,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from offloop.child.outlet import Outlet
 
     Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+    LaidOut = tuple[int, int, list[Part]]
 
 #: Results that large payloads are made for, and which pickle does not lay out by itself.
 BYTES = frozenset({bytes, bytearray})
@@ -247,15 +249,17 @@ class SocketPort:
             self._size += sum(buffer.nbytes for buffer in buffers)
             end = self._size
         name_length = len(name) if len(pickled) < layout.THRESHOLD else 0
+        raw = RAW if kind == RESULT and type(value) in BYTES and len(value) > LONG else 0
         finish = self._exchange.hand_over(pickled, buffers) or (
             lambda: self._exchange.lay_out(pickled, buffers)
         )
-        return lambda: self._send_large(kind, id, finish(), start, end, name_length)
+        return lambda: self._send_large(kind, id, finish(), start, end, name_length, raw)
 
     def _send_large(
-        self, kind: int, id: int, laid_out: tuple[int, int, list[Part]], start: float, end: float, ref: int
+        self, kind: int, id: int, laid_out: LaidOut, start: float, end: float, ref: int, raw: int
     ) -> None:
         flags, size, parts = laid_out
+        flags |= raw if flags & LENT else 0
         head = HEADER.pack(MAGIC, kind, flags, ref, id, size, start, end)
         self._send_parts([*self._exchange.take_before(), head, *parts])
 

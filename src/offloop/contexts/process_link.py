@@ -12,6 +12,7 @@ from typing import Any
 
 from offloop.contexts.control_socket import ControlSocket
 from offloop.contexts.ends import open_ends
+from offloop.contexts.fetching import Fetches
 from offloop.contexts.inlet import Inlet
 from offloop.contexts.lending import Lending
 from offloop.contexts.logs import LogReceiver
@@ -75,7 +76,8 @@ class ProcessLink(Link):
         self._definitions = definitions
         self._lending = Lending(loop, lambda parts: self._outbox.write(parts))  # noqa: PLW0108 -- made later
         self._exchange = self._lending.exchange
-        self._replies = Replies(definitions, self._lending)
+        self._fetches = Fetches(loop, lambda: owner.link_delivered())  # noqa: PLW0108 -- its class may change
+        self._replies = Replies(definitions, self._lending, self._fetches)
         self._process: WorkerProcess | None = None
         self._peak_rss: int | None = None
         self._problem: BaseException | None = None
@@ -296,6 +298,7 @@ class ProcessLink(Link):
                 if record[0] in (RESULT, ITEM, FAILED, UNLOADABLE, CANCELLED):
                     self._handle(record)
             self._owner.link_delivered()
+            self._fetches.advance(until)
         except ProtocolError as error:
             self._spoilt(error)
 
@@ -384,6 +387,7 @@ class ProcessLink(Link):
         if self._process is not None:
             self._process.close()
         self._close_ends()
+        self._fetches.close()
         self._lending.close()
 
     def _close_ends(self) -> None:

@@ -6,21 +6,26 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+from offloop.contexts.fetching import Fetches
 from offloop.contexts.lending import Lending
 from offloop.errors import SerializationError
 from offloop.link import LinkOwner
 from offloop.wire.codec import ReplyDecoder
 from offloop.wire.definitions import Definitions
 from offloop.wire.failure import decode_failure
-from offloop.wire.frames import BUFFERS, LENT, ProtocolError, Record, split_buffers
+from offloop.wire.frames import BUFFERS, LENT, RAW, ProtocolError, Record, split_buffers
 from offloop.wire.tracebacks import brief
 
 
 class Replies:
     """Loads one worker's results and failures."""
 
-    def __init__(self, definitions: Definitions, lending: Lending) -> None:
+    #: Whether large bytes are copied bit by bit, and handed on later.
+    in_slices = True
+
+    def __init__(self, definitions: Definitions, lending: Lending, fetches: Fetches) -> None:
         self._lending = lending
+        self._fetches = fetches
         self._decoder = ReplyDecoder(definitions)
         self._load = self._decoder.load
 
@@ -38,6 +43,11 @@ class Replies:
         """Hand on a result, or that it can't be loaded."""
         _, flags, ref, id, start, end, payload = record
         try:
+            if flags & RAW and self.in_slices:
+                _, (source,) = self._lending.open(payload)
+                is_mutable = ref > 0
+                self._fetches.begin(source, is_mutable, lambda made: owner.link_result(id, made, start, end))
+                return
             value = self.decode(flags, payload) if flags or not payload else self._load(payload)
         except BaseException as error:
             problem = unloadable_reply("a result", name_behind(flags, ref, payload), error)

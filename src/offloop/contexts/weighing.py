@@ -39,6 +39,7 @@ class WeighingSender(Sender):
 class WeighingReplies(Replies):
     """Replies that know how large the one is that is being handed on."""
 
+    in_slices = False  # it knows the weight of one at a time
     items: dict[int, tuple[int, int]]  # of streams: how many items came, and their bytes
     _before: int | None = None
 

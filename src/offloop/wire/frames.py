@@ -101,6 +101,9 @@ LENT = 2
 #: flag of a task: send what it yields item by item
 STREAMED = 4
 
+#: flag of a result beside `LENT`: it is `bytes` or, with a ``ref``, a `bytearray`, all in one buffer
+RAW = 8
+
 # both ways, on the data socket
 SEGMENT = 80  #: a new segment ``ref`` of ``id`` bytes; its descriptor comes along
 UNSEGMENT = 81  #: segment ``ref`` was closed

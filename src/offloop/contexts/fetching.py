@@ -1,0 +1,91 @@
+"""Large bytes on their way out of shared memory: what the parent copies without holding its event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from io import BytesIO
+from time import monotonic
+from typing import Any
+
+#: Seconds of copying after which other callbacks of the event loop get their turn.
+BUDGET = 0.0005
+#: Bytes copied between looks at the clock.
+SLICE = 1 << 18
+
+
+class _Fetch:
+    """One object that is copied.
+
+    Args:
+        source: the bytes.
+        is_mutable: make a `bytearray` rather than `bytes`.
+        deliver: called with the copy.
+    """
+
+    def __init__(self, source: memoryview, is_mutable: bool, deliver: Callable[[Any], object]) -> None:
+        self._source = source
+        self._deliver = deliver
+        size = len(source)
+        # Large ones of either are memory that nobody has touched yet; and `BytesIO` gives its own away.
+        self._made: bytearray | BytesIO = bytearray(size) if is_mutable else BytesIO(bytes(size))
+        self._target = memoryview(self._made) if isinstance(self._made, bytearray) else self._made.getbuffer()
+        self._at = 0
+
+    def advance(self) -> bool:
+        """Copy a slice; False when all is copied."""
+        end = self._at + SLICE
+        self._target[self._at : end] = self._source[self._at : end]
+        self._at = end
+        return end < len(self._source)
+
+    def finish(self) -> None:
+        """Deliver it, and let go of the memory that it came in."""
+        self._target.release()
+        self._source.release()
+        made = self._made
+        self._deliver(made if isinstance(made, bytearray) else made.getvalue())
+
+
+class Fetches:
+    """What is being copied, one after the other, in turns of the event loop.
+
+    Args:
+        loop: the event loop.
+        delivered: called when something was delivered.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, delivered: Callable[[], object]) -> None:
+        self._loop = loop
+        self._delivered = delivered
+        self._queue: deque[_Fetch] = deque()
+        self._is_due = False
+
+    def begin(self, source: memoryview, is_mutable: bool, deliver: Callable[[Any], object]) -> None:
+        """Copy ``source``, and ``deliver`` the copy, a `bytearray` or `bytes`; perhaps in a later turn."""
+        self._queue.append(_Fetch(source, is_mutable, deliver))
+        if not self._is_due:
+            self._turn()
+
+    def _turn(self) -> None:
+        self.advance(monotonic() + BUDGET)
+        self._is_due = bool(self._queue)
+        if self._is_due:
+            self._loop.call_soon(self._turn)
+
+    def advance(self, until: float) -> None:
+        """Copy until that time, in monotonic seconds."""
+        queue = self._queue
+        while queue:
+            while queue[0].advance():
+                if monotonic() > until:
+                    return
+            queue.popleft().finish()
+            self._delivered()
+            if monotonic() > until:
+                return
+
+    def close(self) -> None:
+        """Let go of what was not delivered."""
+        self._queue.clear()
