@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+import signal
 from math import inf
 from typing import Any
 
 import pytest
 
-from offloop import CallableTask, WorkerCrashed, WorkerKilled, WorkerPool
+from offloop import CallableTask, WorkerKilled, WorkerPool
 from offloop.child.layout import LONG
 from offloop.contexts import fetching
 from offloop.contexts.fetching import SLICE, Fetches
@@ -94,22 +94,36 @@ def make(kind: type, size: int) -> Any:
     return kind(bytes([size % 251]) * size)
 
 
+class Held:
+    """Nothing is copied but for who has to have it now; until `resume`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self._advance, self._turn = Fetches.advance, Fetches._turn
+        self._waiting: list[Fetches] = []
+        monkeypatch.setattr(Fetches, "_turn", lambda each: self._waiting.append(each))
+        monkeypatch.setattr(Fetches, "advance", lambda each, until: self._advance_if_need_be(each, until))
+
+    def _advance_if_need_be(self, each: Fetches, until: float) -> None:
+        if until == inf:
+            self._advance(each, until)
+
+    async def begun(self) -> None:
+        """Wait until there is something to copy."""
+        while not self._waiting:
+            await asyncio.sleep(0)
+
+    def resume(self) -> None:
+        """Copy as usual."""
+        self._monkeypatch.undo()
+        for each in self._waiting:
+            self._turn(each)
+
+
 @pytest.fixture
-def resume(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Nothing is copied but for who has to have it now; until this is called."""
-    advance, turn = Fetches.advance, Fetches._turn
-    waiting: list[Fetches] = []
-    monkeypatch.setattr(Fetches, "_turn", lambda self: waiting.append(self))
-    monkeypatch.setattr(
-        Fetches, "advance", lambda self, until: advance(self, until) if until == inf else None
-    )
-
-    def go_on() -> None:
-        monkeypatch.undo()
-        for each in waiting:
-            turn(each)
-
-    return go_on
+def held(monkeypatch: pytest.MonkeyPatch) -> Held:
+    """Nothing is copied."""
+    return Held(monkeypatch)
 
 
 async def test_large_results_come_whole() -> None:
@@ -120,49 +134,37 @@ async def test_large_results_come_whole() -> None:
             assert made == make(bytes, LONG + n // 2)
 
 
-async def know(pool: WorkerPool) -> None:
-    """Have it known that these are short, so that one is sent behind the other."""
-    for _ in range(50):  # the first one took long, as it had this module imported
-        await pool.submit(make, bytes, 10)
-        await pool.submit(abs, 1)
-
-
-async def test_what_comes_behind_is_not_held_up(resume: Callable[[], None]) -> None:
-    async with WorkerPool(1) as pool:
-        await know(pool)
+async def test_others_are_not_held_up(held: Held) -> None:
+    async with WorkerPool(2) as pool:
         large = [pool.submit(make, kind, LONG + 1) for kind in (bytes, bytearray)]
-        assert await pool.submit(abs, -7) == 7
+        await held.begun()
         assert not any(execution.done() for execution in large)
-        resume()  # and the pool that is left waits for them
+        held.resume()  # and the pool that is left waits for them
     assert [len(execution.result()) for execution in large] == [LONG + 1] * 2
 
 
-@pytest.mark.usefixtures("resume")
-async def test_what_has_come_is_a_result_though_its_worker_dies() -> None:
+async def test_what_has_come_is_a_result_though_its_worker_dies(held: Held) -> None:
     async with WorkerPool(1) as pool:
-        await know(pool)
-        large, behind = pool.submit(make, bytes, LONG + 1), pool.submit(abs, -7)
-        dead = pool.submit(os._exit, 1)
-        assert await behind == 7
-        with pytest.raises(WorkerCrashed):
-            await dead
-        assert len(await large) == LONG + 1
-
-
-@pytest.mark.usefixtures("resume")
-async def test_what_has_come_is_no_timeout() -> None:
-    async with WorkerPool(1) as pool:
-        await know(pool)
-        large = pool.enqueue(CallableTask(make, bytes, LONG + 1), timeout=0.5)
-        assert len(await large) == LONG + 1
-
-
-@pytest.mark.usefixtures("resume")
-async def test_a_pool_that_is_killed_lets_go_of_it() -> None:
-    async with WorkerPool(1) as pool:
-        await know(pool)
+        pid = await pool.submit(os.getpid)
         large = pool.submit(make, bytes, LONG + 1)
-        assert await pool.submit(abs, -7) == 7
+        await held.begun()
+        assert not large.done()
+        os.kill(pid, signal.SIGKILL)
+        assert len(await large) == LONG + 1
+
+
+async def test_what_has_come_is_no_timeout(held: Held) -> None:
+    async with WorkerPool(1) as pool:
+        await pool.submit(make, bytes, 1)
+        large = pool.enqueue(CallableTask(make, bytes, LONG + 1), timeout=0.5)
+        await held.begun()
+        assert len(await large) == LONG + 1
+
+
+async def test_a_pool_that_is_killed_lets_go_of_it(held: Held) -> None:
+    async with WorkerPool(1) as pool:
+        large = pool.submit(make, bytes, LONG + 1)
+        await held.begun()
         pool.kill()
         with pytest.raises(WorkerKilled):
             await large
@@ -170,9 +172,8 @@ async def test_a_pool_that_is_killed_lets_go_of_it() -> None:
 
 async def test_one_that_is_cancelled_is_gone_and_others_come() -> None:
     async with WorkerPool(1) as pool:
-        await know(pool)
         large = pool.submit(make, bytes, LONG + 1)
-        assert await pool.submit(abs, -7) == 7
+        await asyncio.sleep(0)
         large.cancel()
         await asyncio.wait([large])
         assert len(await pool.submit(make, bytes, LONG + 5)) == LONG + 5
