@@ -1,8 +1,7 @@
 """The async shell: carries out what the scheduler decides.
 
-One dispatcher stands behind every pool, and behind every single worker (a
-pool of one).  It owns the event loop's side: executions, links, timers.  What
-happens next is never decided here but in `offloop.scheduling`.
+One dispatcher stands behind every pool, and behind every single worker (a pool of one).  It owns the
+event loop's side: executions, links, timers.  What is next is decided in `offloop.scheduling`, never here.
 """
 
 from __future__ import annotations
@@ -192,9 +191,10 @@ class Dispatcher:
     def _carry_out(self, plan: Plan[Execution[Any]], now: float) -> None:
         for worker in plan.start:
             self._start_worker(worker)
+        began = monotonic()
         for worker, items in plan.dispatch:
             self.handles[worker.number].dispatch(items)
-        self.scheduler.pace.sent(plan.tasks, monotonic() - now)
+        self.scheduler.pace.sent(plan.tasks, monotonic() - began)
         for worker, items in plan.recall:
             self.handles[worker.number].link.recall(items)
         for worker in plan.stop:
