@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -214,6 +216,85 @@ class TestWhatHasSomethingOfItsOwnTravelsWhole:
             with pytest.raises(NameError):
                 call(link, made(False))
         assert call(link, made(True)) == 1
+
+
+class Broken:
+    """It can't be pickled."""
+
+    def __reduce__(self) -> Any:
+        raise ValueError("no")
+
+
+def test_a_task_that_could_not_be_pickled_leaves_nothing_behind() -> None:
+    link = Link()
+
+    def made(n: int) -> Any:
+        value = n
+
+        def change(to: int) -> None:
+            nonlocal value
+            value = to
+
+        def get():  # type: ignore[no-untyped-def]  # an annotation would be its own
+            return value
+
+        return get, change
+
+    for n in range(2):
+        call(link, made(n)[0])
+    get, change = made(2)
+    assert link.encoder.reference(get) == 0
+    with pytest.raises(ValueError, match="no"):
+        link.encoder.encode(CallableTask(get, Broken()))
+    link.encoder.give_up()
+    change(99)
+    assert link.send(get)() == 99
+
+
+def test_what_has_a_name_goes_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("importable_module_of_models")
+    code = """
+        def make(n):
+            def f(x=n):
+                return x, STATE
+            f.__qualname__ = f.__name__ = f"f{n}"
+            return f
+        f = make
+    """
+    module.__dict__.update(function(code, STATE=None).__globals__, __name__=module.__name__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    link = Link()
+    for n in range(4):
+        fn = module.make(n)
+        fn.__module__ = module.__name__
+        setattr(module, f"f{n}", fn)
+        number = link.encoder.reference(fn)
+        assert link.decoder.resolve(number) is fn, "imported"
+
+
+def test_one_that_is_called_something_else_travels_whole() -> None:
+    link = Link()
+    for name in "abcd":
+        fn = with_cells(1, name)
+        fn.__name__ = name
+        copy = link.send(CallableTask(fn)).fn if not link.encoder.reference(fn) else None
+        assert copy is None or copy.__name__ == name
+
+
+def test_globals_of_code_that_ran_once_are_not_kept() -> None:
+    class Anchor:
+        pass
+
+    link, anchors = Link(), []
+    for _ in range(20):
+        anchor = Anchor()
+        make = function("def f(n):\n    return lambda: (n, list(K))", K=[], anchor=anchor)
+        for n in range(3):
+            assert call(link, make(n)) == (n, [])
+        anchors.append(weakref.ref(anchor))
+        del make, anchor
+    gc.collect()
+    assert sum(anchor() is not None for anchor in anchors) <= 1
 
 
 def test_nothing_that_was_sent_is_kept_alive() -> None:

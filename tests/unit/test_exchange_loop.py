@@ -193,6 +193,8 @@ async def test_the_end_of_a_loan_is_told_soon_and_followed_by_a_look(
     share, written, timers, borrow = borrowing(ends, monkeypatch)
     got = [borrow(), borrow()]
     got.clear()
+    assert timers.settle == [], "set where it can't be in the midst of setting another one"
+    await asyncio.sleep(0)
     assert written == []
     (tell,) = timers.settle
     tell()
@@ -208,6 +210,7 @@ async def test_the_end_of_a_loan_goes_along_with_what_is_sent_before_that(
     for is_sent_soon in (True, False):
         got = borrow()
         del got
+        await asyncio.sleep(0)
         if is_sent_soon:
             assert [bytes(part)[:3] for part in share.exchange.settle()] == [frame(LOANS)[:3]]
         timers.settle.pop()()

@@ -81,6 +81,35 @@ async def test_its_source_is_let_go_of_at_the_end_or_when_it_is_given_up(is_muta
     assert len(delivered) == 2
 
 
+@pytest.mark.usefixtures("small_slices")
+async def test_an_interrupt_costs_a_turn_and_no_result() -> None:
+    making, delivered = fetches()
+    pending = [KeyboardInterrupt]
+
+    def deliver(made: Any) -> None:
+        if pending:
+            raise pending.pop()
+        delivered.append(made)
+
+    data = bytes(500)
+    with pytest.raises(KeyboardInterrupt):
+        making.begin(memoryview(data), False, deliver)
+    while not delivered:
+        await asyncio.sleep(0)
+    assert delivered == [data, None]
+
+
+@pytest.mark.usefixtures("small_slices")
+async def test_an_error_costs_that_one() -> None:
+    making, delivered = fetches()
+    with pytest.raises(ZeroDivisionError):
+        making.begin(memoryview(bytes(500)), False, lambda _: 1 / 0)
+    making.begin(memoryview(bytes(600)), False, delivered.append)
+    while not delivered:
+        await asyncio.sleep(0)
+    assert len(delivered[0]) == 600
+
+
 @pytest.mark.parametrize("size", [0, 1, SLICE - 1, SLICE, SLICE + 1, 3 * SLICE])
 async def test_of_any_size(size: int) -> None:
     data = os.urandom(size)

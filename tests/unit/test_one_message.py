@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import numpy
 import pytest
 
 from offloop.child.exchange import Exchange
@@ -78,6 +79,25 @@ def test_a_large_result_goes_behind_what_was_finished_before_it(ledger: Ledger, 
     assert sock.kinds == ([[RESULT, RESULT]] if size <= QUICK else [[RESULT], [RESULT]])
     assert sock.timeouts[-1] is None, "a message is never cut by a timeout"
     port.close()
+
+
+def test_nothing_comes_between_the_parts_of_a_frame(ledger: Ledger) -> None:
+    sock: Any = Messages()
+    port = SocketPort(sock, ledger, LIMIT, SILENT)
+    port._exchange.lends = False
+    sendall = sock.sendall
+
+    def end_a_loan(data: Any) -> None:
+        port._exchange._loan_ended(7, False)
+        port._modules.count = -1  # as if a module had been imported
+        sendall(data)
+
+    sock.sendall = end_a_loan
+    give(port, 1, "before")
+    give(port, 2, [numpy.zeros(THRESHOLD), numpy.ones(THRESHOLD)])
+    port.flush()
+    assert [kind for kinds in sock.kinds for kind in kinds if kind == RESULT] == [RESULT] * 2
+    assert not sock._frames.mid_frame
 
 
 class Item:

@@ -7,10 +7,12 @@ ends of a conversation use this; `child.exchange` has the segments.
 from __future__ import annotations
 
 import os
+import sys
 from _pickle import PickleBuffer
 from collections.abc import Sequence
 from struct import Struct
 
+from offloop.child.lowlevel import sockets
 from offloop.wire.frames import ProtocolError
 
 TYPE_CHECKING = False
@@ -57,6 +59,12 @@ class WithDescriptor:
     def __init__(self, data: bytes, fd: int) -> None:
         self.data = data
         self.fd = fd
+
+    def send(self, sock: sockets.socket) -> None:
+        """Send both on a blocking socket, and close the descriptor."""
+        rights = self.fd.to_bytes(4, sys.byteorder)
+        sock.sendmsg([self.data], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, rights)])
+        self.close()
 
     def close(self) -> None:
         """Close the descriptor: it was sent, or never will be."""

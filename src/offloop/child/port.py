@@ -325,9 +325,8 @@ class SocketPort:
             self.flush()
             used = 0
             if size > self.ledger.capacity:
-                self._send_parts(
-                    [HEADER.pack(MAGIC, kind, flags, ref, id, len(payload), start, end), payload]
-                )
+                head = HEADER.pack(MAGIC, kind, flags, ref, id, len(payload), start, end)
+                self._send_parts([head, payload])
                 return
         journal = self._journal
         HEADER.pack_into(journal, used, MAGIC, kind, flags, ref, id, len(payload), start, end)
@@ -374,27 +373,26 @@ class SocketPort:
             self._write(MODULES, 0, 0, " ".join(names).encode(), 0.0, 0.0)
 
     def _send_parts(self, parts: Sequence[Part]) -> None:
-        """Send parts behind all that was finished; small ones in one message, as each wakes the parent."""
+        """Send whole frames behind what was finished; small parts in one message: each wakes the parent."""
         if self._forked:
             self._leave_fork()
         self._receiver.set_timeout(None)
         small = b""
+        send: Callable[[bytes], object] = self.flush
         for part in parts:
             if isinstance(part, (bytes, memoryview)) and len(small) + len(part) <= JOIN:
                 small += part
-                continue
-            if isinstance(part, Copy) and len(part.source) <= QUICK:
+            elif isinstance(part, Copy) and len(part.source) <= QUICK:
                 part.advance(len(part.source))  # which may as well be done before what is in `small` is sent
-                continue
-            self.flush(small)
-            small = b""
-            if isinstance(part, Copy):
-                part.advance(len(part.source))
-            elif isinstance(part, WithDescriptor):
-                rights = part.fd.to_bytes(4, sys.byteorder)
-                self._sock.sendmsg([part.data], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, rights)])
-                part.close()
             else:
-                self._sock.sendall(memoryview(part))
+                if small or send == self.flush:
+                    send(small)
+                small, send = b"", self._sock.sendall
+                if isinstance(part, Copy):
+                    part.advance(len(part.source))
+                elif isinstance(part, WithDescriptor):
+                    part.send(self._sock)
+                else:
+                    self._sock.sendall(memoryview(part))
         if small:
-            self.flush(small)
+            send(small)

@@ -27,7 +27,7 @@ class _Fetch:
     def __init__(self, source: memoryview, is_mutable: bool, deliver: Callable[[Any], object]) -> None:
         self._source = source
         self._deliver = deliver
-        size = len(source)
+        self._size = size = len(source)
         # Large ones of either are memory that nobody has touched yet; and `BytesIO` gives its own away.
         self._made: bytearray | BytesIO = bytearray(size) if is_mutable else BytesIO(bytes(size))
         self._target = memoryview(self._made) if isinstance(self._made, bytearray) else self._made.getbuffer()
@@ -35,10 +35,11 @@ class _Fetch:
 
     def advance(self) -> bool:
         """Copy a slice; False when all is copied."""
-        end = self._at + SLICE
-        self._target[self._at : end] = self._source[self._at : end]
-        self._at = end
-        return end < len(self._source)
+        if self._at < self._size:
+            end = self._at + SLICE
+            self._target[self._at : end] = self._source[self._at : end]
+            self._at = end
+        return self._at < self._size
 
     def finish(self) -> None:
         """Deliver it, and let go of the memory that it came in."""
@@ -69,10 +70,12 @@ class Fetches:
             self._turn()
 
     def _turn(self) -> None:
-        self.advance(monotonic() + BUDGET)
-        self._is_due = bool(self._queue)
-        if self._is_due:
-            self._loop.call_soon(self._turn)
+        try:
+            self.advance(monotonic() + BUDGET)
+        finally:
+            self._is_due = bool(self._queue)
+            if self._is_due:
+                self._loop.call_soon(self._turn)
 
     def advance(self, until: float) -> None:
         """Copy until that time, in monotonic seconds."""
@@ -81,7 +84,12 @@ class Fetches:
             while queue[0].advance():
                 if monotonic() > until:
                     return
-            queue.popleft().finish()
+            fetched = queue.popleft()
+            try:
+                fetched.finish()
+            except KeyboardInterrupt:
+                queue.appendleft(fetched)  # to deliver it twice is harmless
+                raise
             self._delivered()
             if monotonic() > until:
                 return

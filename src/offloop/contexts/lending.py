@@ -59,12 +59,16 @@ class Lending:
         self._settling = True
         if _get_running_loop() is self._loop:
             # As a rule a result was let go of, and the next task, sent soon, takes it along (`Sender.send`).
-            self._loop.call_later(SETTLE_AFTER, self._settle, context=VariableContext())
+            # A timer can't be set here, in the midst of anything: perhaps of setting another one.
+            self._loop.call_soon(self._settle_later, context=VariableContext())
             return
         try:
             self._loop.call_soon_threadsafe(self._settle, context=VariableContext())
         except RuntimeError:
             pass  # the loop was closed: the worker is gone, or soon will be
+
+    def _settle_later(self) -> None:
+        self._loop.call_later(SETTLE_AFTER, self._settle)
 
     def _settle(self) -> None:
         self._settling = False

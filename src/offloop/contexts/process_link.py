@@ -298,9 +298,9 @@ class ProcessLink(Link):
                 if record[0] in (RESULT, ITEM, FAILED, UNLOADABLE, CANCELLED):
                     self._handle(record)
             self._owner.link_delivered()
-            self._fetches.advance(until)
         except ProtocolError as error:
             self._spoilt(error)
+        self._fetches.advance(until)
 
     def _drain(self, until: float) -> bool:
         """Deliver what is in the socket now; whether that was all."""

@@ -92,6 +92,7 @@ class Sender:
                         pack(MAGIC, CALL, item.flags, ref, item.id, 0, item.attempt, item.cost)
                     )
             except BaseException as error:
+                self._encoder.give_up()
                 failed.append((item, unpicklable_task(item.task, error)))
                 if isinstance(error, KeyboardInterrupt):
                     raise

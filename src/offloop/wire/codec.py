@@ -93,6 +93,10 @@ class Encoder(MessageEncoder):
         definition = self._find(fn)
         return 0 if definition is None else definition.number
 
+    def give_up(self) -> None:
+        """The task that was referred to last could not be pickled."""
+        self._made = (None, None)
+
     def refer(self, pickler: TablePickler, obj: Any, /) -> Any:
         """By number what is defined; see `pickling.Owner.refer`."""
         definition = self._ready.get(id(obj))

@@ -44,24 +44,33 @@ class Captured(NamedTuple):
 
 
 class _Made:
-    """What was made of one code object.
+    """What was made of one code object.  The code is kept, so that its id is not used again; no globals are.
 
     Attributes:
-        code: the code, kept so that its id is not used again.
-        namespace: the globals of the functions.
         first: the first function, which has a definition of its own.
-        model: what the others are made of; None until there is a second one.
+        model: what the others are made of, from the second one on.
         is_fit: whether that can be defined, as far as one knows.
     """
 
-    __slots__ = ("code", "first", "is_fit", "model", "namespace")
+    __slots__ = ("code", "first", "is_fit", "model")
 
     def __init__(self, fn: FunctionType) -> None:
         self.code: CodeType = fn.__code__
-        self.namespace = fn.__globals__
         self.first = ref(fn)
-        self.model: FunctionType | None = None
+        self.model: ref[FunctionType] = ref(fn)
         self.is_fit = True
+
+    def model_of(self, fn: FunctionType) -> FunctionType | None:
+        """What a function can be made of; None if nothing is left that has its globals and its name."""
+        known, first = self.model(), self.first()
+        if known is None:
+            known = first
+        if known is None or known.__globals__ is not fn.__globals__ or not _are_alike(fn, known):
+            return None
+        if known is first:
+            known = _without_captures(fn)
+            self.model = ref(known)
+        return known
 
 
 class Models:
@@ -90,23 +99,22 @@ class Models:
             None if it is to be treated as others are.
         """
         made = self._made.get(id(fn.__code__))
-        if made is None or made.namespace is not fn.__globals__:
+        if made is None or (made.first() is None and made.model() is None and made.is_fit):
             if len(self._made) >= MOST:
                 self._made.clear()
             self._made[id(fn.__code__)] = _Made(fn)
             return None
-        if not made.is_fit or made.first() is fn:
+        if not made.is_fit or made.first() is fn or self._is_named(fn):
             return None
         captured = self._captured(fn)
         if captured is None or (captured and self._was_used(fn)):
             return None
-        if made.model is None:
-            made.model = _without_captures(fn)
-        definition = self._find(made.model)
-        if definition is None:
-            made.is_fit = False
+        model = made.model_of(fn)
+        if model is None:
             return None
-        return definition, captured
+        definition = self._find(model)
+        made.is_fit = definition is not None
+        return None if definition is None else (definition, captured)
 
     def _was_used(self, fn: FunctionType) -> bool:
         known = self._used.get(id(fn))
@@ -139,6 +147,16 @@ def _is_annotated(fn: FunctionType) -> bool:
         return fn.__annotate__ is not None  # type: ignore[attr-defined]
     except AttributeError:
         return bool(fn.__annotations__)
+
+
+def _are_alike(fn: FunctionType, other: FunctionType) -> bool:
+    """Whether two functions of the same code are called the same."""
+    return (
+        fn.__qualname__ == other.__qualname__
+        and fn.__name__ == other.__name__
+        and fn.__module__ == other.__module__
+        and fn.__doc__ == other.__doc__
+    )
 
 
 def _without_captures(fn: FunctionType) -> FunctionType:
