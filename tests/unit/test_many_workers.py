@@ -46,7 +46,7 @@ async def test_a_thousand_workers_share_the_tasks_and_each_runs_once(few_collect
 
 
 async def test_tasks_that_take_longer_go_one_to_a_worker(few_collections: None) -> None:
-    cluster = Cluster(latency=LATENCY, seconds=lambda: 0.3)
+    cluster = Cluster(latency=LATENCY, seconds=lambda: 1.0)
     async with WorkerPool(1000, factory=cluster.factory(), min_workers=1000) as pool:
         await wait_ready(pool, 1000)
         executions = [pool.submit(abs, number) for number in range(1000)]

@@ -31,7 +31,15 @@ def test_it_recovers_when_tasks_are_small_again_or_it_was_somebody_else() -> Non
 
 def test_a_plan_that_sends_nothing_says_nothing() -> None:
     pace = Pace()
-    pace.sent(0, 1.0)
+    pace.sent(MAX_PLAN, MAX_PLAN * PLAN_TIME)
+    for seconds in (0.0, 1.0):
+        pace.sent(0, seconds)
+        assert pace.most == 1
+
+
+def test_where_it_is_to_be_the_same_each_time_nothing_is_measured() -> None:
+    pace = Pace(measured=False)
+    pace.sent(MAX_PLAN, 100.0)
     assert pace.most == MAX_PLAN
 
 
@@ -66,7 +74,7 @@ class Dear:
         self.turns, self.seen = turns, seen
 
     def __reduce__(self) -> Any:
-        deadline = perf_counter() + 4 * PLAN_TIME
+        deadline = perf_counter() + 2 * PLAN_TIME
         while perf_counter() < deadline:
             pass
         self.seen.append(self.turns.count)
@@ -80,7 +88,7 @@ async def test_arguments_that_are_dear_to_pickle_are_sent_one_in_a_turn() -> Non
         turns = Turns()
         await asyncio.gather(*[pool.submit(abs, Dear(turns, seen)) for _ in range(2 * MAX_PLAN)])
         turns.stop()
-    assert len(seen) == 2 * MAX_PLAN
+    assert len(seen) >= 2 * MAX_PLAN  # more, if one was taken back and sent once more
     late = seen[MAX_PLAN:]  # by then it is known
     assert max(map(late.count, late)) == 1
 
@@ -92,5 +100,5 @@ async def test_rows_of_a_map_that_are_dear_to_pickle_go_alone() -> None:
         rows = [Dear(turns, seen) for _ in range(100)]
         assert await pool.map(abs, rows) == [0] * 100
         turns.stop()
-    assert len(seen) == 100
+    assert len(seen) >= 100
     assert max(map(seen.count, seen)) <= 2 * CHUNKS_PER_WORKER, "the first ones, of which nothing is known"

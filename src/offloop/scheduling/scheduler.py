@@ -36,7 +36,7 @@ class Scheduler(Keys[T]):
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self._cut = False
-        self.pace = Pace()
+        self.pace = Pace(measured=limits.prefetch)
         self._prefetch = limits.prefetch
 
     # -- what there is ----------------------------------------------------
