@@ -11,10 +11,13 @@ from time import perf_counter
 from benchmarks import peers
 from benchmarks.model import Case, Cell, Contender, Goal, Line, Measure, Results, Sample, Settings
 from benchmarks.timing import quantile
-from benchmarks.work import echo, make_array, noop
+from benchmarks.work import echo, length, make_array, make_list, noop
 
 OURS = "offloop"
 IDLE = "idle loop"
+HEAVY = "heavy payloads"
+#: Seconds.
+GOAL = Goal(0.005, of_value=True)
 EXECUTOR = "ProcessPoolExecutor"
 #: Seconds that the probe sleeps.
 NAP = 0.001
@@ -82,14 +85,40 @@ async def map_busy(settings: Settings) -> AsyncIterator[Measure]:
 
     async with WorkerPool(settings.workers) as pool:
 
-        async def iterate() -> None:
-            async for _ in pool.map(echo, range(settings.size(1_000_000, 300_000))):
-                pass
-
         async def measure() -> Sample:
-            return {"map": await lag_during(iterate())}
+            count = settings.size(1_000_000, 300_000)
+            return {"map": await lag_during(_iterate(pool.map(echo, range(count))))}
 
         yield measure
+
+
+@asynccontextmanager
+async def heavy(settings: Settings) -> AsyncIterator[Measure]:
+    """Probe the loop's lag while what takes long to pickle, to load or to copy is under way.
+
+    ``lists``: results that are lists of 10,000 numbers, 1,000 of them.
+    ``bytes``: 20 that are ``bytes`` of 20 MB.  ``rows``: a map over 1,000
+    dictionaries of 1,000 items.
+    """
+    from offloop import WorkerPool
+
+    rows = [dict.fromkeys(map(str, range(1_000)), number) for number in range(1_000)]
+    async with WorkerPool(settings.workers) as pool:
+
+        async def measure() -> Sample:
+            lists = asyncio.gather(*[pool.submit(make_list, 10_000) for _ in range(1_000)])
+            sample = {"lists": await lag_during(lists)}
+            large = asyncio.gather(*[pool.submit(bytes, 20_000_000) for _ in range(20)])
+            sample["bytes"] = await lag_during(large)
+            sample["rows"] = await lag_during(_iterate(pool.map(length, rows)))
+            return sample
+
+        yield measure
+
+
+async def _iterate(items: AsyncIterator[object]) -> None:
+    async for _ in items:
+        pass
 
 
 @asynccontextmanager
@@ -108,16 +137,19 @@ PEERS = {EXECUTOR: partial(busy, opener=peers.process_pool_executor, full=5_000,
 def lines(_results: Results) -> Sequence[Line]:
     """Absolute, with an idle loop's lag and the peers' beside it."""
 
-    def line(what: str, ours: Cell, peers_metric: str | None) -> Line:
+    def line(what: str, ours: Cell, peers_metric: str | None = None, goal: Goal | None = GOAL) -> Line:
         others: dict[str, Cell] = {IDLE: (IDLE, "idle")}
         if peers_metric is not None:
             others |= {name: (name, peers_metric) for name in PEERS}
-        return Line(what, ours, others=others, goal=Goal(0.005, of_value=True))
+        return Line(what, ours, others=others, goal=goal)
 
     return [
         line("loop lag p99, results at full rate", (OURS, "tasks"), "tasks"),
-        line("loop lag p99, map at full rate", (f"{OURS} map", "map"), None),
+        line("loop lag p99, map at full rate", (f"{OURS} map", "map")),
         line("loop lag p99, 100 MB arrays moving", (OURS, "arrays"), "arrays"),
+        line("loop lag p99, lists of 10,000 numbers coming back", (HEAVY, "lists"), goal=None),
+        line("loop lag p99, 20 MB of bytes coming back", (HEAVY, "bytes"), goal=None),
+        line("loop lag p99, map over dictionaries of 1,000 items", (HEAVY, "rows"), goal=None),
     ]
 
 
@@ -127,6 +159,7 @@ CASE = Case(
     [
         Contender(OURS, partial(busy, opener=peers.offloop, full=100_000, quick=50_000)),
         Contender(f"{OURS} map", map_busy),
+        Contender(HEAVY, heavy),
         Contender(IDLE, idle),
         *(Contender(name, session, optional=True) for name, session in PEERS.items()),
     ],

@@ -82,6 +82,11 @@ def make_array(count: int) -> Any:
     return numpy.ones(count)
 
 
+def make_list(count: int) -> list[int]:
+    """A new list of so many numbers."""
+    return list(range(count))
+
+
 def length(value: Any) -> int:
     """The number of items: a task that takes much and returns little."""
     return len(value)
