@@ -116,7 +116,7 @@ class ObservedHandle(WorkerHandle):
 
     def _take(self, id: int, start: float, end: float) -> Execution[Any] | None:
         execution = super()._take(id, start, end)
-        self._end = end
+        self._end = end if execution is not None else None  # what comes twice ends nothing
         return execution
 
     def _fail(self, execution: Execution[Any], error: BaseException, outcome: str = "") -> None:
