@@ -13,7 +13,8 @@ import pytest
 from offloop import CallableTask, WorkerKilled, WorkerPool
 from offloop.child.layout import LONG
 from offloop.contexts import fetching
-from offloop.contexts.fetching import SLICE, Fetches
+from offloop.contexts.fetching import Fetches
+from offloop.contexts.outbox import SLICE
 
 
 @pytest.fixture

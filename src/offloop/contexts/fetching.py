@@ -9,10 +9,7 @@ from io import BytesIO
 from time import monotonic
 from typing import Any
 
-#: Seconds of copying after which other callbacks of the event loop get their turn.
-BUDGET = 0.0005
-#: Bytes copied between looks at the clock.
-SLICE = 1 << 18
+from offloop.contexts.outbox import BUDGET, SLICE
 
 
 class _Fetch:

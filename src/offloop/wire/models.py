@@ -62,9 +62,8 @@ class _Made:
 
     def model_of(self, fn: FunctionType) -> FunctionType | None:
         """What a function can be made of; None if nothing is left that has its globals and its name."""
-        known, first = self.model(), self.first()
-        if known is None:
-            known = first
+        first = self.first()
+        known = self.model() or first
         if known is None or known.__globals__ is not fn.__globals__ or not _are_alike(fn, known):
             return None
         if known is first:
