@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
+from subprocess import PIPE
 from time import monotonic, perf_counter
 
 from benchmarks import peers
@@ -71,6 +74,20 @@ async def _time_further(call: peers.Call) -> float:
     return (max(at for _, at in stays) - began) / FURTHER
 
 
+@asynccontextmanager
+async def start_script(settings: Settings, *, pool: str) -> AsyncIterator[Measure]:
+    """Time ``first`` in a program of its own, whose no-op is defined in the script: see `program`."""
+    script = Path(__file__).with_name("program.py")
+
+    async def measure() -> Sample:
+        command = [sys.executable, "-P", str(script), pool, str(settings.workers)]
+        process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+        output, _ = await process.communicate()
+        return {"first": float(output)}
+
+    yield measure
+
+
 def import_offloop() -> None:
     """What a program that uses a pool imports."""
     from offloop import WorkerPool  # noqa: F401
@@ -85,6 +102,14 @@ def import_executor() -> None:
 PEERS = {FORKSERVER: partial(start, opener=peers.forkserver_executor, imports=import_executor)}
 
 
+SCRIPTS = {OURS: "offloop", FORKSERVER: "forkserver"}
+
+
+def as_script(name: str) -> str:
+    """The name of a contender that is a script."""
+    return f"{name} in a script"
+
+
 def lines(_results: Results) -> Sequence[Line]:
     """Against the standard pool, with the start method that is as safe."""
 
@@ -93,6 +118,12 @@ def lines(_results: Results) -> Sequence[Line]:
 
     return [
         Line("new pool to first result", (OURS, "first"), reference("first"), goal=Goal(0.4)),
+        Line(
+            "the same, in a script of its own",
+            (as_script(OURS), "first"),
+            (FORKSERVER, (as_script(FORKSERVER), "first")),
+            goal=Goal(0.4),
+        ),
         Line(
             "each further worker",
             (OURS, "further"),
@@ -110,6 +141,10 @@ CASE = Case(
     [
         Contender(OURS, partial(start, opener=peers.offloop, imports=import_offloop), fresh=True, warm=False),
         *(Contender(name, session, fresh=True, warm=False) for name, session in PEERS.items()),
+        *(
+            Contender(as_script(name), partial(start_script, pool=pool), warm=False)
+            for name, pool in SCRIPTS.items()
+        ),
     ],
     lines,
 )

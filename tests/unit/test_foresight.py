@@ -12,7 +12,8 @@ import pytest
 from support import tasks
 
 from offloop import CallableTask, Task
-from offloop.contexts.foresight import goes_by_value, modules_for
+from offloop.contexts.foresight import define_ahead, modules_for
+from offloop.wire.definitions import Definitions
 
 
 def importable(name: str) -> bool:
@@ -53,11 +54,25 @@ def test_functions_that_travel_by_value_need_the_modules_that_they_speak_of() ->
     assert foreseen(CallableTask(making)) == {"cloudpickle"}
 
 
-def test_what_travels_by_value_has_to_be_taken_apart(module: ModuleType) -> None:
-    assert goes_by_value(CallableTask(lambda: None), importable)
-    assert goes_by_value(CallableTask(map, functools.partial(lambda: None), [1]), importable)
-    assert not goes_by_value(CallableTask(module.function, 1), importable)
-    assert not goes_by_value(module.Job(), importable)
+def test_what_travels_is_taken_apart_before_it_is_sent(module: ModuleType) -> None:
+    definitions = Definitions(importable)
+    by_value, captured = (lambda: None), (lambda: 1)
+    define_ahead(CallableTask(by_value, functools.partial(captured), 1), definitions)
+    define_ahead(CallableTask(module.function), definitions)
+    define_ahead(module.Job(), definitions)
+    assert all(definitions.known(code) for code in (by_value, captured, module.function, module.Job))
+
+
+def test_what_cannot_be_taken_apart_is_said_when_it_is_sent() -> None:
+    class Hostile:
+        def __reduce__(self) -> Any:
+            raise SystemExit("no")
+
+    def unlucky(hostile: object = Hostile()) -> None: ...
+
+    definitions = Definitions(importable)
+    define_ahead(CallableTask(unlucky), definitions)
+    assert definitions.known(unlucky) is None
 
 
 def test_code_by_name_needs_what_its_module_and_its_packages_refer_to(

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from offloop.contexts.cluster_link import ClusterLink
 from offloop.contexts.engine import Engine
-from offloop.contexts.foresight import goes_by_value, modules_for
+from offloop.contexts.foresight import define_ahead, modules_for
 from offloop.contexts.imports import importable
 from offloop.contexts.logs import LogQueue, LogReceiver
 from offloop.contexts.messages import Order, pack
@@ -18,7 +18,6 @@ from offloop.contexts.packing import Packer
 from offloop.contexts.setup import WorkerOptions
 from offloop.environment import Environment
 from offloop.link import Context, LinkOwner
-from offloop.wire.byvalue import cloudpickle
 from offloop.wire.definitions import Definitions
 from offloop.worker import WorkerFactory
 
@@ -144,11 +143,9 @@ class ClusterContext(Context):
         return pack(order)
 
     def expect(self, task: Any) -> None:
-        """Have the workers' templates import what the task needs, and import here what sending it needs."""
-        importable = self._definitions.importable
-        self._foreseen.learn(modules_for(task, importable))
-        if goes_by_value(task, importable):
-            self._loop.call_soon(cloudpickle)
+        """Have the workers' templates import what the task needs, and have it ready to be sent."""
+        self._foreseen.learn(modules_for(task, self._definitions.importable))
+        self._loop.call_soon(define_ahead, task, self._definitions)
 
     def pack(self, value: Any) -> bytes:
         """A message to a running task, pickled by itself: definitions travel on another way."""

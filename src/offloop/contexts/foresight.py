@@ -1,7 +1,7 @@
 """What a worker will have to import for a task, as far as that can be told before it is sent.
 
 The template imports it before it forks the first workers, while this process
-gets ready as well.  So the first result is there earlier, and the workers share
+takes apart what will travel.  So the first result is there earlier, and the workers share
 what each would have had to itself.  What is missed here costs no more than
 before: a worker imports it, and tells; see `offloop.child.modules`.
 """
@@ -12,12 +12,15 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from offloop.child.modules import is_allowed
 from offloop.task import CallableTask
 from offloop.wire.byvalue import type_of
 from offloop.wire.pickling import is_named
+
+if TYPE_CHECKING:
+    from offloop.wire.definitions import Definitions
 
 #: What classes that travel by value are made with.
 _MAKER = "cloudpickle"
@@ -43,14 +46,20 @@ def modules_for(task: Any, importable: Callable[[str], bool]) -> list[str]:
     return list(names)
 
 
-def goes_by_value(task: Any, importable: Callable[[str], bool]) -> bool:
-    """Whether cloudpickle is needed to take apart what travels with a task.
+def define_ahead(task: Any, definitions: Definitions) -> None:
+    """Take apart what travels with a task while there is time: loading cloudpickle alone takes 10 ms.
 
     Args:
         task: any task.
-        importable: whether a worker can import a module by this name.
+        definitions: where its functions and classes are found when it is sent.
     """
-    return not all(is_named(code, importable) for code in _code_of(task))
+    for code in _code_of(task):
+        try:
+            definitions.find(code)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            pass  # sending it will fail in the same way, and say so
 
 
 def _code_of(task: Any) -> Iterator[Any]:

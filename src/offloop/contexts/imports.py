@@ -33,8 +33,8 @@ _HARMLESS = frozenset(
 
 _NEVER = frozenset({"__main__", "__mp_main__"})
 
-#: Every worker has these, however they are found: what travels by value refers to cloudpickle's makers.
-_ALWAYS = frozenset({"builtins", "cloudpickle.cloudpickle"})
+#: Every worker has these, however they are found: what travels by value refers to their makers.
+_ALWAYS = frozenset({"builtins", "cloudpickle.cloudpickle", "offloop.wire.byvalue"})
 
 #: What a folder on the path is when it holds nothing; other errors (no descriptor left) may pass.
 _NO_FOLDER = (FileNotFoundError, NotADirectoryError, PermissionError)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from offloop.child import install_kill_points
 from offloop.child.standard import hold_standard_descriptors
-from offloop.contexts.foresight import goes_by_value, modules_for
+from offloop.contexts.foresight import define_ahead, modules_for
 from offloop.contexts.imports import importable
 from offloop.contexts.logs import LogQueue, LogReceiver
 from offloop.contexts.oom import OomWatch
@@ -22,7 +22,6 @@ from offloop.contexts.starters import ExecStarter, Starter, TemplateStarter
 from offloop.contexts.template import interpreter
 from offloop.environment import Environment
 from offloop.link import Context, Link, LinkOwner
-from offloop.wire.byvalue import cloudpickle
 from offloop.wire.definitions import Definitions
 from offloop.worker import WorkerFactory
 
@@ -152,11 +151,9 @@ class ProcessContext(Context):
         return ProcessLink(self._loop, self._starter, self._definitions, options, owner, self._oom, logs)
 
     def expect(self, task: Any) -> None:
-        """Have the template import what the task needs, and import here what sending it needs."""
-        importable = self._definitions.importable
-        self._starter.learn(modules_for(task, importable))
-        if goes_by_value(task, importable):  # load what takes it apart while the template starts
-            self._loop.call_soon(cloudpickle)
+        """Have the template import what the task needs, and have it ready to be sent."""
+        self._starter.learn(modules_for(task, self._definitions.importable))
+        self._loop.call_soon(define_ahead, task, self._definitions)
 
     def pack(self, value: Any) -> bytes:
         """A message to a running task, pickled by itself: definitions travel on another way."""

@@ -104,7 +104,7 @@ def reduce_code(pickler: TablePickler, obj: Any) -> Any:
     if not is_made_of_python(obj):
         name = TYPE_NAMES.get(id(obj))
         # Without a name here pickle says what is wrong with it, or knows better (methods, type(None)).
-        return NotImplemented if name is None else (getattr, (types, name))
+        return NotImplemented if name is None else (type_named, (name,))
     cp = cloudpickle()
     maker, args, state, _, _, _ = cp._dynamic_class_reduce(obj)
     if maker is cp._make_skeleton_class:
@@ -168,9 +168,7 @@ def _reduce_code_object(pickler: TablePickler, code: types.CodeType) -> Any:
 def _reduce_module(pickler: TablePickler, module: types.ModuleType) -> Any:
     name = module.__name__
     if sys.modules.get(name) is module and not is_registered(name) and pickler.importable(name):
-        from importlib import import_module
-
-        return import_module, (name,)
+        return module_named, (name,)
     # The contents are state rather than arguments, as they may refer to the module itself.
     left_out = ("__builtins__", "__loader__", "__spec__")
     return types.ModuleType, (name,), {k: v for k, v in vars(module).items() if k not in left_out}
@@ -242,6 +240,19 @@ def learn_type_variables() -> bool:
 
 
 # What pickles call.
+
+
+def module_named(name: str) -> types.ModuleType:
+    """Import a module, without `importlib`, which few workers need otherwise."""
+    __import__(name)
+    return sys.modules[name]
+
+
+def type_named(name: str) -> type:
+    """A built-in class, by its name in `types`."""
+    cls: type = getattr(types, name)
+    return cls
+
 
 _made: WeakSet[type] = WeakSet()  # classes that are copies, made here
 
