@@ -93,7 +93,7 @@ class Calls:
             RuntimeError: called from another thread or event loop.
         """
         check_task(task)
-        if timeout is None and not priority and not retries and key is None:
+        if timeout is None and priority == 0 and retries == 0 and key is None:
             return self._dispatcher.enqueue(task, self._usual)
         check_options(timeout, priority, retries, key)
         options = {"timeout": timeout, "priority": priority, "retries": retries, "key": key}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from math import inf
 
 
 def check_task(task: object) -> None:
@@ -16,6 +17,19 @@ def check_task(task: object) -> None:
         )
 
 
+def check_int(name: str, value: object, least: float = -inf) -> int:
+    """Refuse what is no whole number, or too low a one; returns it.
+
+    Raises:
+        TypeError: it is no int; ValueError: it is below ``least``.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    return value
+
+
 def check_options(timeout: object, priority: object, retries: object, key: Hashable) -> None:
     """Refuse bad options of `Worker.enqueue`."""
     if timeout is not None:
@@ -23,9 +37,6 @@ def check_options(timeout: object, priority: object, retries: object, key: Hasha
             raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
         if not timeout > 0:
             raise ValueError(f"timeout must be above 0, not {timeout}")
-    for name, value in (("priority", priority), ("retries", retries)):
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if isinstance(retries, int) and retries < 0:
-        raise ValueError(f"retries must not be negative, not {retries}")
+    check_int("priority", priority)
+    check_int("retries", retries, 0)
     hash(key)

@@ -31,15 +31,11 @@ from offloop.room import Room
 from offloop.scheduling.estimate import Kinds
 from offloop.scheduling.scheduler import Scheduler
 from offloop.scheduling.state import Plan, WorkerState
+from offloop.starts import Starts
 from offloop.task import CallableTask
 
 #: Taking tasks; finishing them; (a single worker) crashed or unable to start; killed; the parent's.
 OPEN, CLOSING, BROKEN, KILLED, FORKED = range(5)
-
-#: Failed starts in a row, with none succeeding, after which what waits fails.
-MAX_START_FAILURES = 3
-#: For how many failures a start counts that others ended, by a signal: it says little of the next one.
-KILLED_START = 1 / 8
 
 
 class Dispatcher:
@@ -58,7 +54,7 @@ class Dispatcher:
         self.status = OPEN
         self.handles: dict[int, WorkerHandle] = {}
         self.loop: AbstractEventLoop | None = None
-        self.start_failures, self.exit_code = 0.0, 0
+        self.starts, self.exit_code = Starts(), 0
         self.has_warned_of_memory = False  # that ``max_memory_per_worker`` is below what any worker needs
         self.owner = ref(owner)
         self.make_execution: type[Execution[Any]] = Execution
@@ -206,7 +202,7 @@ class Dispatcher:
 
     def _start_worker(self, worker: WorkerState[Execution[Any]]) -> None:
         handle = self.handles[worker.number] = WorkerHandle(self, worker)
-        handle.start(self.context())
+        handle.start()
 
     def context(self) -> Context:
         """The context in which the workers live, opened at first use."""
@@ -252,6 +248,7 @@ class Dispatcher:
         elif execution.worker is None or self.status == FORKED:
             execution._cancel_now(msg)
         else:
+            execution.cancel_message = msg
             self.handles[execution.worker.number].interrupt(execution, "cancel")
 
     def fail_waiting(self, make_error: Callable[[Execution[Any]], BaseException]) -> None:
@@ -314,12 +311,10 @@ class Dispatcher:
 
     def worker_not_started(self, problem: BaseException, *, killed: bool = False) -> None:
         """A worker could not start, or was ``killed`` meanwhile; after a few in a row what waits fails."""
-        self.start_failures += KILLED_START if killed else 1
         if not self.policy.heal:
             self.status = max(self.status, BROKEN)
-        elif self.start_failures < MAX_START_FAILURES:
+        elif not self.starts.failed(killed=killed):
             return
-        self.start_failures = 0.0
         self.scheduler.discouraged = True
         self.fail_waiting(lambda execution: copy(problem))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 from offloop import task as tasks
 from offloop.hiding import hides_arguments
 from offloop.live import Live, Progress
+from offloop.loopend import refuse_elsewhere
 from offloop.reentry import is_amidst_own_work
 from offloop.task import CallableTask, describe
 
@@ -91,6 +92,8 @@ class Execution(asyncio.Future[R]):
     attempt: int = 1
     #: Why it is being interrupted: "cancel" or "timeout".
     reason: str | None = None
+    #: What its `asyncio.CancelledError` is to say.
+    cancel_message: Any = None
     #: What its frame says of it: `offloop.wire.frames.STREAMED`.
     flags: int = 0
     #: For how many seconds pickling its arguments held the event loop; 0 for a moment.
@@ -145,24 +148,35 @@ class Execution(asyncio.Future[R]):
         """Cancel the task.
 
         Args:
-            msg: passed on to the `asyncio.CancelledError`, where the task had not started.
+            msg: passed on to the `asyncio.CancelledError`.
 
         Returns:
             False if the execution has ended already; else True.  A task that
             was running may still end with a result, if it had one ready.  Where
-            ``msg`` is given, True means that the execution is cancelled now, and
-            False that this may not be so, or not yet.
+            ``msg`` is given while an `asyncio.Task` awaits this, True means that the
+            execution is cancelled now, and False that this may not be so, or not yet.
+
+        Raises:
+            RuntimeError: called from another thread or event loop.
         """
         if self.done():
             return False
+        refuse_elsewhere(self._dispatcher)
         # asyncio always gives `msg`, when it cancels what a task awaits, and takes True for a
         # promise: it would forget that the task is to be cancelled, were there a result after all.
-        is_request = msg is _NOT_GIVEN
+        is_request = msg is _NOT_GIVEN or not self._is_awaited_by_task()
+        if msg is _NOT_GIVEN:
+            msg = None
         if is_amidst_own_work():
-            self.get_loop().call_soon(self.cancel)
+            self.get_loop().call_soon(self.cancel, msg)
             return is_request
-        self._dispatcher.cancel(self, None if is_request else msg)
+        self._dispatcher.cancel(self, msg)
         return is_request or self.done()
+
+    def _is_awaited_by_task(self) -> bool:
+        """Whether an `asyncio.Task` awaits this very future: each adds a callback that is its own."""
+        waiting: list[tuple[Any, Any]] = self._callbacks or []
+        return any(isinstance(getattr(callback, "__self__", None), asyncio.Task) for callback, _ in waiting)
 
     # -- while it runs ----------------------------------------------------------
 

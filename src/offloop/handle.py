@@ -6,16 +6,17 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from warnings import warn
 
 from offloop.crashreport import crash_report, human_size, unloadable_task
 from offloop.errors import TaskTimeout, WorkerError, WorkerKilled
 from offloop.execution import Execution
-from offloop.link import Context, Exit, ItemSink, Link
+from offloop.link import Exit, ItemSink, Link, NoLink
 from offloop.observe.meter import FULL, outcome_of
 from offloop.scheduling.state import WorkerState
 from offloop.task import describe
+from offloop.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher
@@ -42,8 +43,7 @@ class WorkerHandle:
         self._loop = dispatcher.bind()
         self._killed = False
         self._is_overdue = False  # it was killed because its task went on after it was cancelled
-        self._watchdog: asyncio.TimerHandle | None = None
-        self._watch_due = 0.0
+        self._timeouts = Timeouts(self._loop, state, self.interrupt, self._kill_overdue)
         self._stop_timer: asyncio.TimerHandle | None = None
         self.meter = dispatcher.meters.of(state.number)
         self._runs, self._waits = self.meter.runs, self.meter.waits
@@ -52,10 +52,13 @@ class WorkerHandle:
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.exited: asyncio.Future[int] = self._loop.create_future()
 
-    def start(self, context: Context) -> None:
+    def start(self) -> None:
         """Start the worker."""
         self._dispatcher.meters.worker_starts(self.meter, replaces=self.state.replaces)
-        self.link = context.connect(self.state.number, self)
+        try:
+            self.link = self._dispatcher.context().connect(self.state.number, self)
+        except Exception as error:  # the factory can be anyone's, and its options anything
+            self.link = NoLink(self._loop, self, error)
         self.link.start()
 
     def stop(self) -> None:
@@ -82,11 +85,13 @@ class WorkerHandle:
             if not executions:
                 return
         for execution, error in self.link.send(executions):
+            if isinstance(error.__cause__, KeyboardInterrupt):  # a Ctrl-C: not in the midst of this
+                self._loop.call_soon(_raise, error.__cause__)
             self._scheduler.finished(self.state, execution, None, 0.0)
             self._fail(execution, error)
         for execution in executions:
             if execution.timeout is not None and not execution.done():
-                self._watch(execution.timeout)
+                self._timeouts.watch(execution.timeout, self.link)
 
     def _claim(self, execution: Execution[Any]) -> bool:
         """Whether a task may be sent; one that may not ends as cancelled."""
@@ -100,7 +105,7 @@ class WorkerHandle:
 
     def link_ready(self) -> None:
         """The worker takes tasks."""
-        self._dispatcher.start_failures = 0.0
+        self._dispatcher.starts.succeeded()
         self._ready = monotonic()
         self.ready.set_result(None)
         self._scheduler.worker_ready(self.state, self._ready)
@@ -181,9 +186,9 @@ class WorkerHandle:
 
     def link_exited(self, exit: Exit) -> None:
         """The worker is gone: settle what it held."""
-        for timer in (self._watchdog, self._stop_timer):
-            if timer is not None:
-                timer.cancel()
+        self._timeouts.cancel()
+        if self._stop_timer is not None:
+            self._stop_timer.cancel()
         loss = self._scheduler.worker_gone(self.state, exit.started)
         crash = not exit.clean and not self._killed
         for item in loss.running:
@@ -235,7 +240,7 @@ class WorkerHandle:
     def _cancel_for_good(self, execution: Execution[Any]) -> None:
         self.meter.unsuccessful["cancelled"] += 1
         self._dispatcher.ended()
-        execution._cancel_now()
+        execution._cancel_now(execution.cancel_message)
 
     def _settle_lost(self, execution: Execution[Any], exit: Exit) -> None:
         """A task was running when its worker died."""
@@ -263,7 +268,7 @@ class WorkerHandle:
             else:
                 if queued:
                     self._scheduler.discard(item)
-                self._cancel_for_good(item)
+                self._end_interrupted(item)
         return others
 
     def _death(self, exit: Exit, execution: Execution[Any] | None) -> WorkerError:
@@ -315,11 +320,15 @@ class WorkerHandle:
         running = [id for id, _ in self.link.running() if id in self.state.hand]  # another one has ended
         if execution.id in running or (seen_idle and not running):
             # The latter is a worker that is stopped, hangs between two tasks, or whose answer was lost.
-            self._is_overdue = True
-            self.link.kill()
+            self._kill_overdue()
         else:  # not started, and the worker too busy to say so: it will not start
             grace = self._dispatcher.policy.cancel_grace
             self._loop.call_later(max(grace, IDLE_GRACE), self._grace_over, execution, not running)
+
+    def _kill_overdue(self) -> None:
+        """End the worker, which goes on for longer than it may; what it has not started runs elsewhere."""
+        self._is_overdue = True
+        self.link.kill()
 
     def cancel_all(self, *, running: bool) -> None:
         """Cancel what this worker holds: all of it, or what it has not started.
@@ -361,34 +370,9 @@ class WorkerHandle:
             self._fail(item, WorkerKilled("The worker was killed before the task started"))
         self.link.kill()
 
-    def _watch(self, seconds: float) -> None:
-        """Look after ``seconds`` at the latest whether a task has run for its timeout.
 
-        One timer serves all tasks: one for each would outlive most of them.
-        """
-        due = self._loop.time() + seconds
-        if self._watchdog is not None:
-            if self._watch_due <= due:
-                return
-            self._watchdog.cancel()
-        self._watch_due = due
-        self._watchdog = self._loop.call_at(due, self._check_timeouts)
-
-    def _check_timeouts(self) -> None:
-        self._watchdog = None
-        hand = self.state.hand
-        timed = [item for item in hand.values() if item.timeout is not None and item.reason is None]
-        if not timed:
-            return
-        self.link.poll()  # they may have ended while the event loop was held up
-        started, now = dict(self.link.running()), monotonic()
-        for item in timed:
-            if item.id in hand and item.timeout is not None:
-                left = started.get(item.id, now) + item.timeout - now
-                if left > 0:
-                    self._watch(left)
-                else:
-                    self.interrupt(item, "timeout")
+def _raise(error: BaseException) -> NoReturn:
+    raise error
 
 
 def any_left(handles: Mapping[int, WorkerHandle]) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from offloop.dispatcher import OPEN, Dispatcher
 from offloop.errors import StatusError, WorkerKilled
+from offloop.loopend import refuse_elsewhere
 from offloop.scheduling.state import GONE, READY, RETIRING, WorkerState
 from offloop.worker import Worker
 
@@ -101,7 +102,12 @@ class LeasedWorker(Worker):
         return await end_worker(self._dispatcher, self._state_, cancel_pending=cancel_pending)
 
     def kill(self) -> None:
-        """End this worker itself at once; the pool replaces it."""
+        """End this worker itself at once; the pool replaces it.
+
+        Raises:
+            RuntimeError: called from another thread or event loop.
+        """
+        refuse_elsewhere(self._dispatcher)
         self._ended = self._ended or "The worker has been shut down"
         self.release()
         _kill_worker(self._dispatcher, self._state_)

@@ -7,6 +7,7 @@ sub-interpreter, an actor on a cluster.  Whatever it is, its parent's end is a
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context as VariableContext
@@ -236,6 +237,46 @@ class Link(ABC):
         Args:
             until: what is left at that time, in monotonic seconds, may be reported later.
         """
+
+
+class NoLink(Link):
+    """Stands for a worker that could not even be connected to: all that it does is to say so.
+
+    Args:
+        loop: the event loop.
+        owner: who is told.
+        error: why.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: LinkOwner, error: Exception) -> None:
+        exit = Exit(None, False, problem=could_not_start("a worker", error))
+        loop.call_soon(lambda: owner.link_exited(exit))  # by its name: the owner's class may change
+
+    def start(self) -> None:
+        """Nothing starts."""
+
+    def send(self, items: Sequence[S]) -> list[tuple[S, BaseException]]:
+        """Nothing is sent before a worker is ready."""
+        return []
+
+    def cancel(self, items: Sequence[Sendable]) -> None:
+        """There is nothing to cancel."""
+
+    def recall(self, items: Sequence[Sendable]) -> None:
+        """There is nothing to take back."""
+
+    def stop(self) -> None:
+        """It ends anyway."""
+
+    def kill(self) -> None:
+        """It ends anyway."""
+
+    def running(self) -> list[tuple[int, float]]:
+        """Nothing."""
+        return []
+
+    def tell(self, kind: int, id: int, value: Any = None) -> None:
+        """Nobody hears it."""
 
 
 class Context(ABC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
+from asyncio.events import _get_running_loop
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -48,6 +49,19 @@ def not_here(dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop | None) -> 
         "this worker or pool belongs to another event loop; make one for each loop, or use "
         "offloop.Executor, which may be used from any thread"
     )
+
+
+def refuse_elsewhere(dispatcher: Dispatcher) -> None:
+    """Refuse a call that comes from elsewhere while the dispatcher's event loop runs, or another one here.
+
+    Raises:
+        RuntimeError: so it is.
+    """
+    here, loop = _get_running_loop(), dispatcher.loop
+    if here is loop or loop is None or dispatcher in _parents:
+        return
+    if here is not None or loop.is_running():
+        raise not_here(dispatcher, here)
 
 
 def at_loop_end(end: Callable[[], Awaitable[None]], dispatcher: Dispatcher) -> Callable[[], None]:

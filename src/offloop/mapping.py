@@ -17,6 +17,7 @@ from collections.abc import (
 from types import AsyncGeneratorType, TracebackType
 from typing import Any, TypeVar, cast
 
+from offloop.checks import check_int
 from offloop.inputs import is_async
 from offloop.mapfeed import MapWorker
 from offloop.maprun import MapOptions, MapRun
@@ -91,8 +92,9 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
             raise TypeError("map() needs at least one iterable")
         for iterable in iterables:
             is_async(iterable)  # raises TypeError where it is neither
-        _check_count("chunksize", chunksize)
-        _check_count("buffersize", buffersize)
+        for name, count in (("chunksize", chunksize), ("buffersize", buffersize)):
+            if count is not None:
+                check_int(name, count, 1)
         timeout = _checked_timeout(timeout)
         if timeout is not None and chunksize is not None and chunksize != 1:
             raise ValueError("timeout= counts the running time of one item; chunksize must be 1 or None")
@@ -215,15 +217,6 @@ async def _collect(run: MapRun) -> list[Any]:
         raise
     await run.aclose()
     return results
-
-
-def _check_count(name: str, value: object) -> None:
-    if value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int or None, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}")
 
 
 def _checked_timeout(timeout: float | None) -> float | None:

@@ -16,7 +16,7 @@ from offloop.child.chunk import Failures
 from offloop.dispatcher import Dispatcher
 from offloop.execution import Execution
 from offloop.handle import WorkerHandle
-from offloop.link import Context, Exit
+from offloop.link import Exit, NoLink
 from offloop.observe.meter import outcome_of
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ class ObservedHandle(WorkerHandle):
     _lost: frozenset[int] = frozenset()  # the tasks that a dead worker left behind
     _lost_since = 0.0
 
-    def start(self, context: Context) -> None:
+    def start(self) -> None:
         """Start the worker, and have weighed what it is sent."""
-        super().start(context)
-        context.weigh(self.link, True)
+        super().start()
+        _weigh(self, True)
 
     def link_ready(self) -> None:
         """The worker takes tasks."""
@@ -204,7 +204,7 @@ class ObservedDispatcher(Dispatcher):
 
     def _start_worker(self, worker: WorkerState[Execution[Any]]) -> None:
         handle = self.handles[worker.number] = ObservedHandle(self, worker)
-        handle.start(self.context())
+        handle.start()
 
     def _report_end(self, ending: asyncio.Task[None] | None = None) -> None:
         super()._report_end(ending)
@@ -246,4 +246,10 @@ def _exchange(dispatcher: Any, kind: type[Dispatcher], handles: type[WorkerHandl
     dispatcher.__class__ = kind
     for handle in dispatcher.handles.values():
         handle.__class__ = handles
-        dispatcher.context().weigh(handle.link, weigh)
+        _weigh(handle, weigh)
+
+
+def _weigh(handle: WorkerHandle, is_on: bool) -> None:
+    """Have a worker's link weigh each task, or no more; where there is no worker, perhaps no context is."""
+    if not isinstance(handle.link, NoLink):
+        handle._dispatcher.context().weigh(handle.link, is_on)

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from offloop.calls import Calls
-from offloop.checks import check_options
+from offloop.checks import check_int, check_options
 from offloop.dispatcher import BROKEN, FORKED, OPEN, Dispatcher
 from offloop.execution import Execution
-from offloop.loopend import tell_witnesses
+from offloop.loopend import refuse_elsewhere, tell_witnesses
 from offloop.policy import Policy
 from offloop.protocols import TaskLike
 from offloop.scheduling.state import Limits
@@ -81,7 +81,12 @@ class Worker(Calls, Watched, ABC):
         return await self._dispatcher.wait_closed(cancel_pending=cancel_pending)
 
     def kill(self) -> None:
-        """End it at once, without blocking; what is outstanding fails with `WorkerKilled`."""
+        """End it at once, without blocking; what is outstanding fails with `WorkerKilled`.
+
+        Raises:
+            RuntimeError: called from another thread or event loop.
+        """
+        refuse_elsewhere(self._dispatcher)
         self._dispatcher.kill()
 
     async def __aenter__(self) -> Self:
@@ -175,11 +180,7 @@ class WorkerFactory(ABC):
         """Refuse bad values of the options that all factories have."""
         if environment is not None and not callable(environment):
             raise TypeError("environment must be a class or a function without arguments")
-        if not isinstance(concurrency, int) or isinstance(concurrency, bool):
-            raise TypeError(f"concurrency must be an int, not {type(concurrency).__name__}")
-        if concurrency < 1:
-            raise ValueError(f"concurrency must be at least 1, not {concurrency}")
-        if concurrency > MAX_CONCURRENCY:
+        if check_int("concurrency", concurrency, 1) > MAX_CONCURRENCY:
             raise ValueError(f"concurrency must be at most {MAX_CONCURRENCY}, not {concurrency}")
         if bootstrap is None or callable(bootstrap):
             return

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, overload
 
 from offloop.calls import P, R
+from offloop.checks import check_int
 from offloop.contexts import resolve_factory
 from offloop.cpus import usable_cpus
 from offloop.dispatcher import OPEN, Dispatcher
@@ -64,8 +65,8 @@ class WorkerPool(Worker):
         queue_limit: int | None = None,
         cancel_grace: float = 1.0,
     ) -> None:
-        self._max_workers = usable_cpus() if max_workers is None else _count("max_workers", max_workers)
-        if _count("min_workers", min_workers, least=0) > self._max_workers:
+        self._max_workers = usable_cpus() if max_workers is None else check_int("max_workers", max_workers, 1)
+        if check_int("min_workers", min_workers, 0) > self._max_workers:
             raise ValueError(f"min_workers ({min_workers}) is above max_workers ({self._max_workers})")
         for name, value in (
             ("max_tasks_per_worker", max_tasks_per_worker),
@@ -73,7 +74,7 @@ class WorkerPool(Worker):
             ("queue_limit", queue_limit),
         ):
             if value is not None:
-                _count(name, value)
+                check_int(name, value, 1)
         self._factory = resolve_factory(factory)
         if max_memory_per_worker is not None:
             self._factory = self._factory.limiting_memory()
@@ -160,12 +161,15 @@ class WorkerPool(Worker):
             The results, one for each worker.  Workers that start later do not run it.
 
         Raises:
+            TypeError: ``fn`` is neither callable nor a task, or a task with arguments.
             StatusError: the pool was shut down or killed.
             RuntimeError: called from another thread or event loop.
 
         It raises the first error of the function's, and the others' results are lost.
         Cancelling this call cancels what has not finished.
         """
+        if isinstance(fn, Task) and (args or kwargs):
+            raise TypeError("a task takes no arguments; broadcast(function, ...) passes them on")
         # To pyright a callable that is a Task as well is a task of something unknown.
         task: Task[Any] = fn if isinstance(fn, Task) else CallableTask(fn, *args, **kwargs)  # pyright: ignore[reportUnknownVariableType]
         dispatcher = self._dispatcher
@@ -212,14 +216,6 @@ class WorkerPool(Worker):
             f"idle={self.idle_worker_count} queued={scheduler.queued} running={scheduler.in_hand} "
             f"context={self.context}>"
         )
-
-
-def _count(name: str, value: object, least: int = 1) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}")
-    return value
 
 
 def _seconds(name: str, value: object) -> float:

@@ -17,7 +17,7 @@ from support.gates import Gate
 
 from offloop import ProcessWorkerFactory, WorkerCrashed, WorkerKilled, WorkerPool, WorkerStartError
 from offloop.contexts import starters, template
-from offloop.dispatcher import KILLED_START, MAX_START_FAILURES
+from offloop.starts import KILLED_START, MAX_START_FAILURES
 
 
 def children_of(pid: int) -> list[psutil.Process]:

@@ -205,10 +205,10 @@ class LoopThread:
             _at_exit.add(self)
             try:
                 thread.start()
-            except BaseException:
+                self._thread = thread
+            except BaseException:  # a Ctrl-C, too, after which the thread may yet run: see `_run`
                 _at_exit.discard(self)
                 raise
-            self._thread = thread
 
     def _wake(self) -> None:
         assert self._loop is not None, "it is woken from its start until it has looked"
@@ -222,6 +222,9 @@ class LoopThread:
     # -- on the loop's thread -------------------------------------------------
 
     def _run(self) -> None:
+        with self._lock:  # `_start` has it until it is over
+            if self._thread is not threading.current_thread():
+                return  # it was interrupted, and counts as not started
         try:
             with asyncio.Runner() as runner:
                 loop = runner.get_loop()

@@ -147,6 +147,7 @@ class InterpreterControl(Control):
             pass  # the parent was first
 
     def _ended(self) -> None:
+        self._turns.close()  # what was not begun runs elsewhere
         for live in list(self._turns.lives.values()):
             live.close()
 

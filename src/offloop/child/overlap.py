@@ -50,6 +50,10 @@ class Overlap:
         self._waiting: deque[Record] = deque()
         self._free = list(range(runner.slots, 0, -1))  # ledger slot 0 belongs to the synchronous part
         self._parent_gone = self._over = False
+        #: Whether an async task may not have taken its first step yet; whether that is waited for.
+        self._is_fresh = self._gives_way = False
+        #: Definitions whose last call was to be awaited.
+        self._asynchronous: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
         # What runs on the loop would else leave its context to what comes after it.
         self._own = copy_context()
@@ -101,6 +105,9 @@ class Overlap:
         runner = self._runner
         until = monotonic() + self.budget
         while self._waiting and self._free:
+            if self._is_fresh and self._waiting[0][2] not in self._asynchronous:
+                self._give_way()
+                break
             record = self._waiting.popleft()
             if record[0] not in TASKS:
                 runner.other(record)
@@ -112,6 +119,7 @@ class Overlap:
                 finally:
                     _set_running_loop(self._loop)
                 if awaitable is not None:
+                    self._asynchronous.add(record[2] or -1)  # 0 is none
                     self._begin_async(record, awaitable)
                 if monotonic() > until:
                     self._loop.call_soon(self._pump, context=self._own)
@@ -125,8 +133,19 @@ class Overlap:
         if runner.stopping and not self._waiting and not runner.turns.awaiting:
             self._stop()
 
+    def _give_way(self) -> None:
+        """Have async tasks take their first steps before what may be a synchronous one, which came later."""
+        if not self._gives_way:
+            self._gives_way = True
+            self._loop.call_soon(self._go_on, context=self._own)
+
+    def _go_on(self) -> None:
+        self._gives_way = self._is_fresh = False
+        self._pump()
+
     def _begin_async(self, record: Record, awaitable: Any) -> None:
         runner, turns = self._runner, self._runner.turns
+        self._is_fresh = True
         place, slot, start = turns.place, self._free.pop(), monotonic()
         runner.port.running(slot, record[3], start)
         runner.port.running(0, 0, 0.0)

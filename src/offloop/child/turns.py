@@ -40,6 +40,16 @@ if TYPE_CHECKING:
     from offloop.child.live import LiveTask
 
 
+class _All(set[int]):
+    """Every place that there is."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __contains__(self, place: object) -> bool:
+        return True
+
+
 class Turns:
     """The state that a worker's two threads share."""
 
@@ -88,6 +98,12 @@ class Turns:
                     self._taken_back.add(place)
                     taken.append(id)
         return taken
+
+    def close(self) -> int:
+        """Other thread: keep all that lies ahead from running; returns the last place begun, or 0."""
+        with self._lock:
+            self._taken_back = _All()
+            return self.place
 
     def request_cancel(self, place: int) -> bool:
         """Other thread: mark a started task as cancelled.

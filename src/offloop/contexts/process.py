@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+from offloop.checks import check_int
 from offloop.child import install_kill_points
 from offloop.child.standard import hold_standard_descriptors
 from offloop.contexts.foresight import define_ahead, modules_for
@@ -85,6 +86,12 @@ class ProcessWorkerFactory(WorkerFactory):
             raise ValueError(f'start_method must be "template" or "exec", not {self.start_method!r}')
         if isinstance(self.preload, str):
             raise TypeError("preload must be a sequence of module names, not a string")
+        if self.cpu_affinity is not None and not self.cpu_affinity:
+            raise ValueError("cpu_affinity must name a CPU")
+        # The system takes any number for a limit, and what is below 0 for none.
+        for name, number in (("memory_limit", self.memory_limit), ("native_threads", self.native_threads)):
+            if number is not None:
+                check_int(name, number, 1)
 
     def context(self) -> Context:
         """The context for one pool."""

@@ -85,6 +85,7 @@ class ProcessLink(Link):
         self._has_begun = self._is_orphan = self._is_stopping = False
         self._nonsense: str | None = None
         self._unread: list[Record] = []
+        self._rest: asyncio.Handle | None = None  # of `_unread`'s delivery, if it is due
         self._timer: asyncio.TimerHandle | None = None
 
     # -- starting -----------------------------------------------------------
@@ -203,20 +204,21 @@ class ProcessLink(Link):
 
     def _readable(self) -> None:
         """Take what the worker sent, for a while; what is left is taken in a later turn of the loop."""
-        if not self._unread:
-            try:
-                records = self._inlet.receive() or self._inlet.receive()  # the rest of a frame, as a rule
-            except (BlockingIOError, InterruptedError):
-                return
-            except ProtocolError as error:
-                self._take_before_garbage(error)
-                return
-            except OSError:
-                records = None
-            if records is None:
-                self._data_ended()
-                return
-            self._unread = records
+        if self._unread:
+            return  # `_deliver_rest` is due
+        try:
+            records = self._inlet.receive() or self._inlet.receive()  # the rest of a frame, as a rule
+        except (BlockingIOError, InterruptedError):
+            return
+        except ProtocolError as error:
+            self._take_before_garbage(error)
+            return
+        except OSError:
+            records = None
+        if records is None:
+            self._data_ended()
+            return
+        self._unread = records
         self._deliver(monotonic() + BUDGET)
 
     def _deliver(self, until: float) -> None:
@@ -228,7 +230,7 @@ class ProcessLink(Link):
         for at in range(0, len(records), stride):
             if at and monotonic() > until:
                 self._unread = records[at:]
-                self._loop.call_soon(self._deliver_rest)
+                self._rest = self._rest or self._loop.call_soon(self._deliver_rest)  # each has a whole budget
                 break
             for record in records[at : at + stride]:
                 if record[0] != RESULT:
@@ -240,6 +242,7 @@ class ProcessLink(Link):
         self._owner.link_delivered()
 
     def _deliver_rest(self) -> None:
+        self._rest = None
         if not self._over and self._unread:
             self._deliver(monotonic() + BUDGET)
 
@@ -285,8 +288,7 @@ class ProcessLink(Link):
             self._collect(until)
 
     def _collect(self, until: float) -> None:
-        # The journal first: all that went before its content has been sent, and is taken before it.
-        # The other way round, items could be sent in between, and come behind their stream's end.
+        # The journal first: what went before its content has been sent.  Else items come behind their end.
         unsent = self.ledger.unsent()
         if not self._drain(until):
             return  # a worker that has sent so much will send the rest
@@ -367,9 +369,8 @@ class ProcessLink(Link):
         if self._has_begun:
             self._control.drain_last()
             self._collect(inf)
-        running = self.ledger.running()
+        self._over, running = True, self.ledger.running()
         started, ran = [id for id, _ in running], sum(monotonic() - start for _, start in running)
-        self._over = True
         stack, output = self.ledger.stack(), self.ledger.last_words()
         self._release()
         code = os.waitstatus_to_exitcode(status) if status is not None else None

@@ -94,8 +94,6 @@ class Sender:
             except BaseException as error:
                 self._encoder.give_up()
                 failed.append((item, unpicklable_task(item.task, error)))
-                if isinstance(error, KeyboardInterrupt):
-                    raise
             else:
                 self._sent = item.place = self._sent + 1
         self._flush()
@@ -179,5 +177,5 @@ class Sender:
 def unpicklable_task(task: Any, error: BaseException) -> SerializationError:
     """The error for a task that can't be pickled; it names the task."""
     result = SerializationError(f"{describe(task)} can't be pickled: {brief(error)}")
-    result.__cause__ = error if isinstance(error, Exception) else None
+    result.__cause__ = error if isinstance(error, (Exception, KeyboardInterrupt)) else None
     return result

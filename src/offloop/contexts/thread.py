@@ -7,11 +7,9 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextvars import Context as VariableContext, copy_context
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
 
@@ -21,18 +19,17 @@ from offloop.child.runner import Runner
 from offloop.child.turns import Turns
 from offloop.contexts.marks import mark_records
 from offloop.contexts.sharing import as_seen_by_parent
+from offloop.contexts.thread_port import DIED, ThreadPort
 from offloop.contexts.whereabouts import where_it_is
 from offloop.environment import Environment
 from offloop.errors import WorkerStartError
 from offloop.link import Context, Exit, Link, LinkOwner, S, Sendable, not_started
-from offloop.task import CallableTask, provider
 from offloop.wire.frames import (
     BYE,
     CANCELLED,
     FAILED,
     ITEM,
     LIVE,
-    MESSAGE,
     READY,
     REFUSED,
     RESULT,
@@ -43,7 +40,6 @@ from offloop.wire.frames import (
 )
 from offloop.worker import WorkerFactory
 
-Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 #: Seconds of delivering after which other callbacks of the event loop get their turn.
 BUDGET = 0.001
 
@@ -87,154 +83,6 @@ class ThreadContext(Context):
         return ThreadLink(self._loop, self._factory, number, owner)
 
 
-class Captured:
-    """The context in which a task was enqueued, which runs in a copy of it."""
-
-    __slots__ = ("_context",)
-
-    def __init__(self, context: VariableContext) -> None:
-        self._context = context
-
-    def context(self, own: VariableContext) -> VariableContext:
-        """A copy; what the worker has set for all its tasks is set there too, unless it is already."""
-        context = self._context.copy()
-        for variable, value in own.items():
-            if variable is provider or variable not in context:
-                context.run(variable.set, value)
-        return context
-
-
-#: The kind of what a thread reports that ends by an exception.
-DIED = -1
-
-
-class ThreadPort:
-    """A worker thread's end of the conversation: queues in place of sockets."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[], None], slots: int) -> None:
-        self.inbox: SimpleQueue[list[Record] | None] = SimpleQueue()
-        self.outbox: deque[tuple[int, int, Any, float, float]] = deque()
-        self.slots: list[tuple[int, float]] = [(0, 0.0)] * slots
-        self.variables: Captured | None = None
-        self._loop = loop
-        self._deliver = deliver
-        self._arrived: Callable[[], None] | None = None
-        self.woken = False
-
-    def put(self, records: list[Record] | None) -> None:
-        """Parent's side: hand over records; None says that the parent gave up this worker."""
-        self.inbox.put(records)
-        arrived = self._arrived
-        if arrived is not None:
-            arrived()
-
-    def receive(self, timeout: float | None = None) -> list[Record] | None:
-        """Wait for records, and take all that there are: an event loop is not woken for each again."""
-        inbox = self.inbox
-        try:
-            records = inbox.get(timeout is None or timeout > 0, timeout)
-        except Empty:
-            return []
-        while records is not None and not inbox.empty():  # only this thread takes something out
-            more = inbox.get()
-            if more is None:
-                return None
-            records.extend(more)
-        return records
-
-    def attach(self, loop: asyncio.AbstractEventLoop, arrived: Callable[[], None]) -> None:
-        """From now on have ``loop`` call ``arrived`` when something can be received."""
-        context = copy_context()  # this thread's: whoever hands something over has another one
-
-        def wake() -> None:
-            try:
-                loop.call_soon_threadsafe(arrived, context=context)
-            except RuntimeError:
-                pass  # the worker's loop has just ended
-
-        self._arrived = wake
-        loop.call_soon(arrived)
-
-    def detach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End `attach`."""
-        self._arrived = None
-
-    def note(self, record: Record, environment: Any) -> None:
-        """There are no records but tasks here."""
-
-    def load(self, record: Record, environment: Any) -> Call:
-        """The call for a task: the object itself."""
-        content: Any = record[6]
-        task, context = content
-        self.variables = Captured(context) if context is not None else None
-        if type(task) is CallableTask:
-            return task.fn, task.args, task.kwargs
-        return task.run, (environment,), {}
-
-    def result(self, id: int, value: Any, start: float, end: float) -> None:
-        """Report a result."""
-        self.outbox.append((RESULT, id, value, start, end))
-
-    def failure(self, id: int, error: BaseException, start: float, end: float) -> None:
-        """Report a failure."""
-        self.outbox.append((FAILED, id, as_seen_by_parent(error), start, end))
-
-    def unloadable(self, id: int, error: BaseException, start: float, end: float) -> None:
-        """There is nothing to load here."""
-        self.failure(id, error, start, end)
-
-    def cancelled(self, id: int, start: float, end: float) -> None:
-        """Report that a running task ended because it was cancelled."""
-        self.outbox.append((CANCELLED, id, None, start, end))
-
-    @property
-    def voice(self) -> ThreadPort:
-        """This itself."""
-        return self
-
-    def item(self, id: int, slot: int, index: int, value: Any) -> int:
-        """Hand over an item of a stream."""
-        self.outbox.append((ITEM, id, value, 0.0, 0.0))
-        self.flush()
-        return 0
-
-    def tell(self, kind: int, id: int, value: Any) -> None:
-        """Say something about a running task."""
-        if kind == MESSAGE:
-            message = value
-            value = lambda: message  # noqa: E731 -- as a message that has to be loaded
-        self.outbox.append((kind, id, value, 0.0, 0.0))
-        self.flush()
-
-    def pack(self, value: Any) -> Any:
-        """The message itself."""
-        return value
-
-    def unpack(self, packed: Any) -> Any:
-        """The message itself."""
-        return packed
-
-    def running(self, slot: int, id: int, start: float) -> None:
-        """Note which task is about to run."""
-        self.slots[slot] = (id, start)
-        if not id:
-            self.variables = None  # what they hold is not kept until the next task
-
-    def say(self, kind: int, payload: Any = b"") -> None:
-        """Report what concerns no task."""
-        self.outbox.append((kind, 0, payload, 0.0, 0.0))
-        self.flush()
-
-    def flush(self) -> None:
-        """Wake the parent's event loop, unless it has been woken and has not looked yet."""
-        if self.outbox and not self.woken:
-            self.woken = True
-            try:
-                self._loop.call_soon_threadsafe(self._deliver)
-            except RuntimeError:
-                pass  # the parent's loop was closed: nobody waits
-
-
 class ThreadLink(Link):
     """The parent's end of one worker thread."""
 
@@ -248,6 +96,7 @@ class ThreadLink(Link):
         self._turns = Turns()
         self._port = ThreadPort(loop, self._deliver, factory.concurrency + 1)
         self._sent = 0
+        self._ahead: deque[int] = deque()  # ids by place, the last one `_sent`; at most one that was begun
         self._problem: BaseException | None = None
         self._over = False
         self._thread = threading.Thread(target=self._run, name=f"offloop-worker-{number}", daemon=True)
@@ -283,8 +132,11 @@ class ThreadLink(Link):
     def send(self, items: Sequence[S]) -> list[tuple[S, BaseException]]:
         """Hand tasks over."""
         records: list[Record] = []
+        while self._sent - len(self._ahead) + 1 < self._turns.place:
+            self._ahead.popleft()
         for item in items:
             self._sent += 1
+            self._ahead.append(item.id)
             item.place = self._sent
             content: Any = item.task, item.context
             records.append((RUN, item.flags, 0, item.id, item.attempt, item.cost, content))
@@ -311,11 +163,12 @@ class ThreadLink(Link):
         """Give the thread up: it can't be ended, and is left to run out."""
         if self._over:
             return
-        running = [id for id, _ in self.running()]
+        running = self.running()
+        begun = self._begin_no_more()
         self._port.put(None)
         for live in list(self._turns.lives.values()):
             live.close()
-        self._finish(-9, False)
+        self._finish(-9, False, begun)
         if running and self._thread.is_alive():
             text = (
                 f"a thread can't be killed: {self._thread.name} is abandoned, "
@@ -326,6 +179,21 @@ class ThreadLink(Link):
                 self._loop.call_soon(tell)
             else:
                 tell()
+
+    def _begin_no_more(self) -> list[int]:
+        """Keep the thread from running what it has not begun, and take what it has ended.
+
+        Returns:
+            Ids of the tasks that it has begun and, as far as it has told, not ended.
+        """
+        last = self._turns.close()
+        # The one begun last may not be noted as running yet; what ends from here on counts as running.
+        begun = [id for id, _ in self.running()]
+        at = last - (self._sent - len(self._ahead)) - 1
+        if at >= 0:
+            begun.append(self._ahead[at])
+        self._deliver(inf)
+        return begun
 
     def tell(self, kind: int, id: int, value: Any = None) -> None:
         """Say something to a running task."""
@@ -339,6 +207,7 @@ class ThreadLink(Link):
     def abandon(self) -> None:
         """Give the thread up, and tell nobody: the event loop no longer runs."""
         self._over = True
+        self._turns.close()
         self._port.put(None)
 
     def running(self) -> list[tuple[int, float]]:
@@ -347,13 +216,13 @@ class ThreadLink(Link):
 
     def poll(self, until: float = inf) -> None:
         """Take what has come."""
-        self._deliver()
+        self._deliver(until)
 
-    def _deliver(self) -> None:
-        """Take what the thread reported."""
+    def _deliver(self, until: float | None = None) -> None:
+        """Take what the thread reported, for `BUDGET` seconds or until then."""
         self._port.woken = False
         outbox = self._port.outbox
-        until = monotonic() + BUDGET
+        until = monotonic() + BUDGET if until is None else until
         while outbox and not self._over:
             if len(outbox) & 15 == 15 and monotonic() > until:
                 self._port.woken = True
@@ -386,10 +255,11 @@ class ThreadLink(Link):
         if sink is not None:
             sink.put(item, 0)
 
-    def _finish(self, code: int | None, clean: bool) -> None:
+    def _finish(self, code: int | None, clean: bool, begun: Sequence[int] | None = None) -> None:
         if self._over:
             return
         self._over = True
         running = self.running()
         ran = sum(monotonic() - start for _, start in running)
-        self._owner.link_exited(Exit(code, clean, [id for id, _ in running], self._problem, ran=ran))
+        started = [id for id, _ in running] if begun is None else begun
+        self._owner.link_exited(Exit(code, clean, started, self._problem, ran=ran))

@@ -11,7 +11,7 @@ from offloop.child.port import PLAIN
 from offloop.contexts.imports import importable
 from offloop.contexts.replies import unloadable_reply
 from offloop.contexts.sharing import as_seen_by_parent
-from offloop.contexts.thread import Call, Captured, ThreadPort
+from offloop.contexts.thread_port import Call, Captured, ThreadPort
 from offloop.crashreport import unloadable_task
 from offloop.errors import TaskFailed
 from offloop.link import Sendable
