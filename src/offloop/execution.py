@@ -98,6 +98,8 @@ class Execution(asyncio.Future[R]):
     flags: int = 0
     #: For how many seconds pickling its arguments held the event loop; 0 for a moment.
     pickling: float = 0.0
+    #: Seconds that copying its large arguments takes, as a rule; they count as the task's own.
+    copying: float = 0.0
     #: The items of its stream, if it is one.
     inbox: Inbox | None = None
     _live: Live | None = None

@@ -118,7 +118,7 @@ class WorkerHandle:
         if execution is None:  # it had ended before
             return
         seconds = end - start
-        self._scheduler.finished(state, execution, seconds, end)
+        self._scheduler.finished(state, execution, seconds + execution.copying, end)
         execution._started = start
         self._runs.append(seconds)
         self._waits.append(start - execution._enqueued)
@@ -213,7 +213,7 @@ class WorkerHandle:
         execution = self.state.hand.get(id)
         if execution is None:
             return None
-        self._scheduler.finished(self.state, execution, end - start, end)
+        self._scheduler.finished(self.state, execution, end - start + execution.copying, end)
         execution._started = start
         self._runs.append(end - start)
         self._waits.append(start - execution._enqueued)

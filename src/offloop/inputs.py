@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
+from time import perf_counter
 from typing import Any
 
 
@@ -58,6 +59,9 @@ class SyncInput:
         self._rows: Iterator[Any] | None = None
         self._whole: Any = iterables[0] if len(iterables) == 1 and type(iterables[0]) in SLICED else None
         self._taken = 0  # of the whole
+        self._ahead: list[Any] = []  # rows read and not taken yet
+        self._error: BaseException | None = None  # that ended it behind them
+        self._is_at_end = False
 
     def take(self, size: int) -> tuple[Sequence[Any], BaseException | None]:
         """The next ``size`` rows.
@@ -70,14 +74,37 @@ class SyncInput:
             part: Sequence[Any] = self._whole[self._taken : self._taken + size]
             self._taken += len(part)
             return part, None
-        rows: list[Any] = []
+        self._read(size - len(self._ahead))
+        rows = self._ahead[:size]
+        del self._ahead[:size]
+        return rows, None if self._ahead else self._error
+
+    def left(self, most: int, step: int, until: float) -> int | None:
+        """How many rows are left, if they are fewer than ``most``, and that is known.
+
+        Args:
+            most: so many rows are read ahead to find out, at most.
+            step: so many at a time.
+            until: no more than one step is read after that, by `time.perf_counter`.
+        """
+        while len(self._ahead) < most and not self._is_at_end:
+            self._read(min(step, most - len(self._ahead)))
+            if perf_counter() > until:
+                break
+        return len(self._ahead) if self._is_at_end else None
+
+    def _read(self, count: int) -> None:
+        """Read so many rows more, as far as there are any."""
+        if count <= 0 or self._is_at_end:
+            return
+        wanted = len(self._ahead) + count
         try:
             if self._rows is None:
                 self._rows = self._open()
-            rows.extend(itertools.islice(self._rows, size))
+            self._ahead.extend(itertools.islice(self._rows, count))
+            self._is_at_end = len(self._ahead) < wanted
         except BaseException as error:
-            return rows, error
-        return rows, None
+            self._error, self._is_at_end = error, True
 
     def _open(self) -> Iterator[Any]:
         for iterable in self._iterables:

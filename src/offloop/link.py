@@ -93,6 +93,7 @@ class Sendable(Protocol):
     context: VariableContext | None
     flags: int
     pickling: float
+    copying: float
 
     @property
     def task(self) -> TaskLike[Any]:

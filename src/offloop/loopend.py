@@ -8,8 +8,9 @@ import warnings
 from asyncio.events import _get_running_loop
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from importlib import import_module
+from threading import get_ident
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher
@@ -23,6 +24,8 @@ SERVE = "OFFLOOP_STATISTICS"
 in_use: WeakSet[Dispatcher] = WeakSet()
 #: Those of the process that this one was forked from.  Kept, as their loops share its descriptors.
 _parents: list[Dispatcher] = []
+#: The thread in which each was first used.
+_threads: WeakKeyDictionary[Dispatcher, int] = WeakKeyDictionary()
 #: Called with the ``repr`` of each worker or pool that nobody shut down; `offloop.testing` adds one.
 witnesses: list[Callable[[str], None]] = []
 
@@ -60,7 +63,8 @@ def refuse_elsewhere(dispatcher: Dispatcher) -> None:
     here, loop = _get_running_loop(), dispatcher.loop
     if here is loop or loop is None or dispatcher in _parents:
         return
-    if here is not None or loop.is_running():
+    # A task of an inline worker runs on the event loop, which it does not see.
+    if here is not None or (loop.is_running() and _threads.get(dispatcher) != get_ident()):
         raise not_here(dispatcher, here)
 
 
@@ -79,6 +83,7 @@ def at_loop_end(end: Callable[[], Awaitable[None]], dispatcher: Dispatcher) -> C
     """
     armed = True
     in_use.add(dispatcher)
+    _threads[dispatcher] = get_ident()
 
     async def guard() -> AsyncGenerator[None]:
         try:

@@ -228,6 +228,7 @@ class Feed:
                     await self._space.wait_until(self._has_space)
                     turn = time.perf_counter()
                 began = time.perf_counter()
+                self._look_ahead(source, began)
                 size = self._chunker.next_size()
                 rows, error = source.take(size)
                 self.in_flight += len(rows)
@@ -243,6 +244,14 @@ class Feed:
         finally:
             source.close()
 
+    def _look_ahead(self, source: SyncInput, now: float) -> None:
+        """See the end of an input in time to share out what is left, where its length is not known."""
+        size = self._chunker.next_size()
+        most = self._limit if self._limit is not None else max(self._buffer, self._slots * size)
+        rows = min(self._chunker.ahead(), most - self.in_flight)
+        if rows > 0 and (left := source.left(rows, size, now + TURN)) is not None:
+            self._chunker.ends_after(left)
+
     async def _pump_async(self) -> None:
         reader = self._reader = self.loop.create_task(self._read(), name="offloop map input")
         reader.add_done_callback(lambda _: self._space.set())
@@ -252,6 +261,8 @@ class Feed:
                 if not self._rows:
                     return
                 began = time.perf_counter()
+                if reader.done():
+                    self._chunker.ends_after(len(self._rows))
                 size = self._chunker.next_size()
                 rows = self._rows[:size]
                 del self._rows[:size]
@@ -332,7 +343,8 @@ class Feed:
             seconds, values, _ = chunk.outcome
             if not (is_light(chunk.rows[-1]) and is_light(values[-1])):
                 self._chunker.weigh()
-            self._chunker.record(len(chunk.rows), seconds, getattr(execution, "pickling", 0.0))
+            sending = getattr(execution, "pickling", 0.0) + getattr(execution, "copying", 0.0)
+            self._chunker.record(len(chunk.rows), seconds, sending)
         self._space.set()
         self._on_done(chunk)
 

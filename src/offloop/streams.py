@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
 
 from offloop.execution import Execution
+from offloop.lookout import BUDGET
 from offloop.task import CallableTask, describe
 from offloop.wire.credit import ReceiveWindow
 from offloop.wire.frames import CREDIT, STREAMED
@@ -114,7 +116,7 @@ class Inbox:
         """Look for what the worker has written and not sent."""
         link = self.execution.link
         if link is not None and self.expected:  # the first item is sent at once
-            link.poll()
+            link.poll(monotonic() + BUDGET)
 
     def _ended(self, execution: asyncio.Future[Any]) -> None:
         self.wake()

@@ -39,6 +39,10 @@ from offloop.wire.tracebacks import brief
 
 #: Pickling that takes no longer, in seconds, is not worth mentioning.
 MOMENT = 0.0002
+#: Seconds that a byte takes to be copied into a segment: 0.1 ns where its pages are warm, and 0.7 where not.
+#: So of tasks with large arguments few are in a hand: else a gather of 40 arrays of 20 MB had as many
+#: segments, all of fresh pages, and took 4 to 38 times as long as the same one after the other.
+COPYING = 0.25e-9
 
 
 class Sender:
@@ -140,6 +144,7 @@ class Sender:
             self._write(pickled)
             return
         self._lending.used()
+        item.copying = sum([len(pickled), *(part.nbytes for part in buffers)]) * COPYING
         flags, size, parts = self._lending.exchange.lay_out(pickled, buffers)
         for part in self._lending.exchange.take_before():
             self._write(part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any, cast
 
 #: Kinds of task whose durations are remembered.
@@ -70,6 +70,12 @@ class Kinds:
         """What stands for a callable without code of its own; never an object that holds a user's data."""
         while hasattr(target, "func"):  # a partial, which may be made anew for every task
             target = target.func
-        if isinstance(target, (type, BuiltinFunctionType)):
+        if isinstance(target, BuiltinFunctionType):
+            owner = type(target.__self__)
+            if owner is ModuleType or owner is NoneType:
+                return target
+            # A method is another object each time that it is looked up.
+            return getattr(owner, target.__name__, owner)
+        if isinstance(target, type):
             return target
         return getattr(target, "__code__", None) or cast("type[object]", type(target))

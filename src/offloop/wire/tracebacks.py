@@ -11,7 +11,7 @@ from offloop.wire.exceptions import stored
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from traceback import StackSummary
+    from types import CodeType, TracebackType
     from typing import Any
 
 #: How long a message, a list of frames or a note may be, in characters.
@@ -22,7 +22,8 @@ MAX_FRAMES = 500
 
 #: Stacks of up to that many frames are kept as they were formatted; and how many of them.
 _SHORT, _REMEMBERED = 16, 64
-_formatted_before: dict[tuple[Any, ...], list[str]] = {}
+#: By the ids of the code and the places in it; what has these ids is kept beside the text.
+_formatted_before: dict[tuple[int, ...], tuple[list[CodeType], str]] = {}
 
 # As frames name their files, which need not be how `__file__` does.
 _PACKAGE = (lambda: None).__code__.co_filename.rpartition("wire/")[0]
@@ -116,34 +117,47 @@ def _formatted(error: BaseException, message: str) -> tuple[str, bool]:
     trace = stored(error, "__traceback__")
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         trace = trace.tb_next  # as a rule ours are the first ones, and reading their lines takes time
-    entry = trace
-    left_out = -2 * MAX_FRAMES
-    while entry is not None:
-        left_out, entry = left_out + 1, entry.tb_next
+    stack = _stack(trace)
+    # What it suggests in place of a wrong name it looks for in the frames; else there is no need of them.
+    frames = trace if issubclass(type(error), NameError) else None
     alone: Any = _Alone(error, message)
-    limit = -MAX_FRAMES if left_out > 0 else None
-    told = traceback.TracebackException(type(error), alone, trace, limit=limit)
-    lines = _lines(told.stack)
-    if left_out > 0:
-        first = _lines(traceback.extract_tb(trace, limit=MAX_FRAMES))
-        lines = [*first, f"  [... {left_out} frames left out ...]\n", *lines]
-    header = "Traceback (most recent call last):\n" if lines else ""
-    return header + cut("".join(lines)) + cut("".join(told.format_exception_only())), bool(lines)
+    told = traceback.TracebackException(type(error), alone, frames, limit=0)
+    header = "Traceback (most recent call last):\n" if stack else ""
+    return header + stack + cut("".join(told.format_exception_only())), bool(stack)
 
 
-def _lines(stack: StackSummary) -> list[str]:
+def _stack(trace: TracebackType | None) -> str:
     """The lines of a stack, less offloop's own, which say nothing about the task.
 
     To format one takes 10 to 20 µs a frame, for `traceback` parses the source to
     know what to underline; and tasks that fail do so at the same few places.
     """
-    kept = [frame for frame in stack if not frame.filename.startswith(_PACKAGE)]
-    if len(kept) > _SHORT:
-        return type(stack).from_list(kept).format()
-    key = tuple((f.filename, f.name, f.line, f.lineno, f.end_lineno, f.colno, f.end_colno) for f in kept)
-    lines = _formatted_before.get(key)
-    if lines is None:
+    places: list[int] = []
+    codes: list[CodeType] = []
+    entry = trace
+    while entry is not None:
+        code = entry.tb_frame.f_code
+        codes.append(code)
+        places += (id(code), entry.tb_lasti)
+        entry = entry.tb_next
+    if len(codes) > _SHORT:
+        return cut("".join(_lines(trace, len(codes) - 2 * MAX_FRAMES)))
+    key = tuple(places)
+    known = _formatted_before.get(key)
+    if known is None:
         if len(_formatted_before) >= _REMEMBERED:
             _formatted_before.clear()
-        lines = _formatted_before[key] = type(stack).from_list(kept).format()
-    return lines
+        known = _formatted_before[key] = codes, cut("".join(_lines(trace, 0)))
+    return known[1]
+
+
+def _lines(trace: TracebackType | None, left_out: int) -> list[str]:
+    import traceback
+
+    def kept(limit: int | None) -> list[str]:
+        stack = traceback.extract_tb(trace, limit=limit)
+        return type(stack).from_list([f for f in stack if not f.filename.startswith(_PACKAGE)]).format()
+
+    if left_out <= 0:
+        return kept(None)
+    return [*kept(MAX_FRAMES), f"  [... {left_out} frames left out ...]\n", *kept(-MAX_FRAMES)]
