@@ -103,10 +103,40 @@ def choose_recalls(
         silent = now - worker.progress - latency
         if silent < PATIENCE or not ((stuck := is_stuck(worker, silent)) or helpers):
             continue
-        behind = list(worker.hand.values())[slots:]
-        movable = [i for i in behind if not i.pin and i.key is None and i.id not in worker.recalled]
+        movable = _movable(worker, slots)
         items = movable if stuck else movable[len(movable) // 2 :]
         if items:
             worker.recalled.update(item.id for item in items)
             recalls.append((worker, items))
     return recalls
+
+
+def choose_less_urgent(
+    ahead: Iterable[WorkerState[T]], slots: int, priority: int, waiting: int
+) -> list[tuple[WorkerState[T], list[T]]]:
+    """What to take back from workers because something more urgent waits.
+
+    Args:
+        ahead: those that hold more than they run.
+        slots: how many tasks a worker runs at a time.
+        priority: of what waits.
+        waiting: how many tasks of it do; so many workers are to have room for one.
+
+    Returns:
+        Tasks of a lower priority that have not started, for each worker, where they would take a while.
+    """
+    recalls: list[tuple[WorkerState[T], list[T]]] = []
+    for worker in ahead:
+        if len(recalls) >= waiting:
+            break
+        items = [item for item in _movable(worker, slots) if item.priority < priority]
+        if sum(item.cost for item in items) > PATIENCE:
+            worker.recalled.update(item.id for item in items)
+            recalls.append((worker, items))
+    return recalls
+
+
+def _movable(worker: WorkerState[T], slots: int) -> list[T]:
+    """What a worker holds in advance, may run elsewhere, and was not asked for yet."""
+    behind = list(worker.hand.values())[slots:]
+    return [i for i in behind if not i.pin and i.key is None and i.id not in worker.recalled]

@@ -63,6 +63,13 @@ class TaskQueue(Generic[T]):
         usual = self.usual
         return usual[0] if len(usual) == 1 and not self._dead and len(self._order) == 1 else None
 
+    @property
+    def urgent(self) -> tuple[int, int] | None:
+        """The highest priority that waits, and about how many have it; None where all have the usual one."""
+        highest = self._order[-1]
+        waiting = len(self._lanes[highest])
+        return (highest, waiting) if len(self._order) > 1 and waiting else None
+
     def push(self, item: T) -> None:
         """Add an item behind those of its priority."""
         item.queue = self

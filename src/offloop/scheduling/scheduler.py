@@ -12,7 +12,16 @@ from collections.abc import Iterable
 
 from offloop.scheduling.keys import Keys
 from offloop.scheduling.pace import MAX_PLAN, Pace
-from offloop.scheduling.prefetch import LONG, OVERHEAD, PATIENCE, SHORT, choose_recalls, fitting, has_room
+from offloop.scheduling.prefetch import (
+    LONG,
+    OVERHEAD,
+    PATIENCE,
+    SHORT,
+    choose_less_urgent,
+    choose_recalls,
+    fitting,
+    has_room,
+)
 from offloop.scheduling.queue import T
 from offloop.scheduling.state import (
     READY,
@@ -219,14 +228,13 @@ class Scheduler(Keys[T]):
             stop = self._stop_workers(now)
             self._look_ahead(now)
         recall: list[tuple[WorkerState[T], list[T]]] = []
-        if (
-            self._ahead
-            and now >= self._next_recall
-            and (len(self.workers) > 1 or self._living() < self.limits.max_workers)
-        ):
+        if self._ahead and now >= self._next_recall:
             self._next_recall = now + PATIENCE / 2
-            helpers = 0 if self.queue else sum(not worker.leases for worker in self._idle)
-            recall = choose_recalls(self._ahead, self.limits.slots, helpers, now, self._latency)
+            if len(self.workers) > 1 or self._living() < self.limits.max_workers:
+                helpers = 0 if self.queue else sum(not worker.leases for worker in self._idle)
+                recall = choose_recalls(self._ahead, self.limits.slots, helpers, now, self._latency)
+            if urgent := self.queue.urgent:
+                recall += choose_less_urgent(self._ahead, self.limits.slots, *urgent)
         return Plan(start, list(dispatch.items()), recall, stop)
 
     def _serve_pinned(self, dispatch: dict[WorkerState[T], list[T]], now: float) -> None:
