@@ -281,3 +281,43 @@ class CancelCrashContract(Context):
             await asyncio.wait([stubborn])
             assert stubborn.cancelled()
         assert log.lines() == [f"{where} {n}" for where in ("before", "behind") for n in range(3)]
+
+
+class CancelMessageContract(Context):
+    """What `asyncio.Future.cancel` and its callers expect."""
+
+    async def test_a_message_reaches_whoever_awaits_and_true_is_returned(self, gate: Gate) -> None:
+        async with self.worker() as worker:
+            running, waiting = worker.submit(tasks.apass_gate, gate.path), worker.submit(tasks.echo, 1)
+            await gate.arrived()
+            for execution in (waiting, running):
+                assert execution.cancel("as planned")
+                with pytest.raises(asyncio.CancelledError, match="as planned"):
+                    await execution
+                assert not execution.cancel("again")
+
+    async def test_a_cancelled_gather_raises_even_where_exceptions_are_returned(self, gate: Gate) -> None:
+        async with self.worker() as worker:
+            gathered = asyncio.gather(worker.submit(tasks.apass_gate, gate.path), return_exceptions=True)
+            await gate.arrived()
+            assert gathered.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await gathered
+
+    async def test_a_cancelled_task_is_cancelled_although_its_execution_had_a_result(
+        self, gate: Gate
+    ) -> None:
+        async with self.worker() as worker:
+            await worker.submit(tasks.echo, 1)
+            execution = worker.submit(tasks.echo, 2)
+
+            async def wait() -> object:
+                return await execution
+
+            task = asyncio.create_task(wait())
+            await asyncio.sleep(0)
+            while not execution.done():
+                task.cancel()
+                await asyncio.sleep(0)
+            with pytest.raises(asyncio.CancelledError):
+                await task

@@ -72,6 +72,10 @@ class TestCancel(Interpreter, suite.CancelContract):
     pass
 
 
+class TestCancelMessage(Interpreter, suite.CancelMessageContract):
+    pass
+
+
 @abandons
 class TestCancelRace(Interpreter, suite.CancelRaceContract, suite.CancelPicklingContract):
     pass

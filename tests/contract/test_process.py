@@ -31,8 +31,16 @@ class TestCancel(Process, suite.CancelContract):
     pass
 
 
+class TestCancelMessage(Process, suite.CancelMessageContract):
+    pass
+
+
 class TestCancelRace(
-    Process, suite.CancelRaceContract, suite.CancelPicklingContract, suite.CancelCrashContract
+    Process,
+    suite.CancelMessageContract,
+    suite.CancelRaceContract,
+    suite.CancelPicklingContract,
+    suite.CancelCrashContract,
 ):
     pass
 

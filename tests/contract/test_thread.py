@@ -47,6 +47,10 @@ class TestCancel(Thread, suite.CancelContract):
     pass
 
 
+class TestCancelMessage(Thread, suite.CancelMessageContract):
+    pass
+
+
 class TestCancelRace(Thread, suite.CancelRaceContract):
     pass
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from contract.base import Context
-from contract.cancel_contract import CancelCrashContract, CancelPicklingContract, CancelRaceContract
+from contract.cancel_contract import (
+    CancelCrashContract,
+    CancelMessageContract,
+    CancelPicklingContract,
+    CancelRaceContract,
+)
 from contract.channel_contract import ChannelContract, ChannelCrashContract, ChannelPicklingContract
 from contract.context_contract import (
     ContextContract,
@@ -40,6 +45,7 @@ __all__ = [
     "CancelContract",
     "CancelCrashContract",
     "CancelPicklingContract",
+    "CancelMessageContract",
     "CancelRaceContract",
     "ChannelContract",
     "ChannelCrashContract",

@@ -13,6 +13,7 @@ from hypothesis import given, strategies as st
 from offloop.scheduling.chunking import (
     GROWTH,
     LEAP,
+    MOST_AHEAD,
     MOST_ITEMS,
     MOST_OBJECTS,
     SLOW_ITEM,
@@ -235,3 +236,43 @@ def test_a_size_is_always_within_its_bounds(
         chunker.record(size, size * per_item)
         if per_item >= SLOW_ITEM:
             assert chunker.next_size() == 1
+
+
+def test_short_chunks_of_a_given_size_are_outstanding_by_the_dozen_and_long_ones_are_not() -> None:
+    chunker = Chunker(2, length=10_000, chunksize=4)
+    assert chunker.outstanding(8) == 8
+    chunker.record(4, 4e-6)
+    assert chunker.outstanding(8) == 2 * MOST_AHEAD
+    chunker.record(4, 1.0)
+    assert chunker.outstanding(8) == 8
+
+
+def test_the_end_of_an_input_is_looked_for_where_items_are_to_be_shared_out() -> None:
+    chunker = Chunker(3)
+    assert chunker.ahead() == 0  # items go one by one
+    chunker.record(1, 1e-6)
+    assert chunker.next_size() == LEAP
+    assert chunker.ahead() == 2 * 3 * LEAP
+    chunker.ends_after(12)
+    assert chunker.ahead() == 0
+    assert chunker.next_size() <= max(12 // 3, WORTH_SPLITTING / 1e-6)
+    assert Chunker(3, length=10).ahead() == Chunker(3, chunksize=10).ahead() == 0
+
+
+def test_long_items_at_the_end_of_an_input_of_unknown_length_are_shared_out() -> None:
+    seconds = [1e-5] * 3_000 + [50e-3] * 16
+
+    def last_chunks(*, is_seen: bool) -> list[int]:
+        chunker, left, made = Chunker(8), len(seconds), list[int]()
+        while left:
+            if is_seen and 0 < left <= chunker.ahead():
+                chunker.ends_after(left)
+            size = min(chunker.next_size(), left)
+            chunk = seconds[len(seconds) - left :][:size]
+            left -= size
+            chunker.sent(size)
+            chunker.record(size, sum(chunk))
+            made.append(sum(item > 1e-3 for item in chunk))
+        return made
+
+    assert max(last_chunks(is_seen=True)) < max(last_chunks(is_seen=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import weakref
 from collections.abc import Callable
@@ -216,3 +217,24 @@ def test_a_kind_is_not_mistaken_for_another_whose_code_is_gone() -> None:
     for number in range(50):  # each class would be freed, and its id used again
         seen.add(kinds.of(type(f"Task{number}", (Sleep,), {})()))
     assert len(seen) == 50
+
+
+def test_methods_of_built_in_types_are_one_kind_however_often_they_are_looked_up() -> None:
+    kinds, mapping = Kinds(), {1: 2}
+    assert kinds.of("one".upper) is kinds.of("another".upper)
+    assert kinds.of("one".upper) is not kinds.of("one".lower)
+    assert kinds.of(mapping.get) is kinds.of({}.get)
+    assert kinds.of(len) is kinds.of(len)
+    assert kinds.of(len) is not kinds.of(abs)
+
+
+def test_the_object_of_a_method_is_not_kept_alive() -> None:
+    class Numbers(list[int]):
+        pass
+
+    kinds, numbers = Kinds(), Numbers([1])
+    watched = weakref.ref(numbers)
+    kinds.of(numbers.append)
+    del numbers
+    gc.collect()
+    assert watched() is None

@@ -261,3 +261,35 @@ assert not (heavy - drawn_in) & set(sys.modules), heavy & set(sys.modules)
 """
     path = str(Path(offloop.__file__).parent.parent)
     subprocess.run([sys.executable, "-S", "-c", script], check=True, env={"PYTHONPATH": path}, timeout=60)
+
+
+def text_of(fn: Callable[[], object]) -> str:
+    """The text of what a call raises."""
+    try:
+        fn()
+    except Exception as error:
+        return tracebacks.own_text(error, type(error).__name__, str(error))[0]
+    raise AssertionError("it raises nothing")
+
+
+def test_a_stack_that_was_formatted_before_is_told_with_the_message_of_its_own_exception() -> None:
+    def fail(number: int) -> None:
+        raise ValueError(f"number {number}")
+
+    texts = [text_of(lambda number=number: fail(number)) for number in range(3)]  # type: ignore[misc]
+    assert [text.replace(f"number {number}", "number 0") for number, text in enumerate(texts)] == [
+        texts[0]
+    ] * 3
+    assert "number 2" in texts[2]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="`traceback` has none")
+def test_a_wrong_name_has_a_suggestion_each_time() -> None:
+    def fail() -> None:
+        number = 1
+        print(nunber)  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore[reportUndefinedVariable]
+        del number
+
+    texts = [text_of(fail) for _ in range(2)]
+    assert texts[0] == texts[1]
+    assert "Did you mean: 'number'?" in texts[0]

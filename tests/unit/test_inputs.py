@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import UserList
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pytest
 from offloop.inputs import SyncInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 def taken(iterable: Iterable[Any], size: int) -> list[list[Any]]:
@@ -51,3 +52,44 @@ def test_what_is_added_to_a_list_meanwhile_comes_too_and_a_subclass_is_asked() -
     growing.append(2)
     assert source.take(2) == ([2], None)
     assert taken(Doubling(), 4) == [[0, 2, 4]]
+
+
+def test_an_input_says_how_much_is_left_once_its_end_was_seen() -> None:
+    pulled: list[int] = []
+
+    def generated() -> Iterator[int]:
+        for number in range(10):
+            pulled.append(number)
+            yield number
+
+    source = SyncInput([generated()])
+    assert source.take(2) == ([0, 1], None)
+    assert source.left(5, 2, math.inf) is None
+    assert pulled == [*range(7)]  # five ahead
+    assert source.take(3) == ([2, 3, 4], None)
+    assert pulled == [*range(7)]
+    assert source.left(6, 3, math.inf) == 5
+    assert source.take(3) == ([5, 6, 7], None)
+    assert source.left(6, 3, math.inf) == 2
+    assert source.take(3) == ([8, 9], None)
+    assert source.take(3) == ([], None)
+
+
+def test_no_more_than_a_step_is_read_ahead_when_time_is_up() -> None:
+    numbers = iter(range(100))
+    source = SyncInput([numbers])
+    assert source.left(50, 7, -math.inf) is None
+    assert next(numbers) == 7
+
+
+def test_what_an_input_raises_waits_behind_the_rows_read_ahead() -> None:
+    def generated() -> Iterator[int]:
+        yield from range(4)
+        raise LookupError("as planned")
+
+    source = SyncInput([generated()])
+    assert source.left(10, 10, math.inf) == 4
+    assert source.take(3) == ([0, 1, 2], None)
+    rows, error = source.take(3)
+    assert rows == [3]
+    assert isinstance(error, LookupError)

@@ -134,3 +134,19 @@ def test_sync_tasks_keep_their_order_among_async_ones() -> None:
 
     run(Turns(), {1: at_once, 2: sync(2), 3: sync(3), 4: at_once, 5: sync(5)}, slots=3)
     assert order == [2, 3, 5]
+
+
+def test_sync_tasks_come_behind_the_first_steps_of_async_ones_before_them() -> None:
+    order: list[int] = []
+
+    def noted(number: int, *, is_async: bool) -> Callable[[], Any]:
+        async def note_later() -> None:
+            order.append(number)
+            await asyncio.sleep(0)
+
+        return note_later if is_async else lambda: order.append(number)
+
+    calls = {number: noted(number, is_async=bool(number % 3)) for number in range(1, 31)}
+    reports = run(Turns(), calls, slots=40)
+    assert order == sorted(order)
+    assert len(reports) == len(order) == 30

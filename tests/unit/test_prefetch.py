@@ -14,6 +14,7 @@ from offloop.scheduling.prefetch import (
     PATIENCE,
     STALLED,
     TARGET,
+    choose_less_urgent,
     choose_recalls,
     fitting,
     has_room,
@@ -142,3 +143,25 @@ class TestRecalls:
         assert [item.id for item in half] == [4, 5, 6]
         ((_, rest),) = choose_recalls([make_worker(6)], 1, 1, STALLED * 1.1 + latency, latency)
         assert [item.id for item in rest] == [2, 3, 4, 5, 6]
+
+
+class TestUrgent:
+    def test_what_is_less_urgent_makes_room_in_as_many_hands_as_needed(self) -> None:
+        workers = [make_worker(3, 5e-3) for _ in range(3)]
+        recalls = choose_less_urgent(workers, 1, priority=1, waiting=2)
+        assert [(worker, [item.id for item in items]) for worker, items in recalls] == [
+            (workers[0], [2, 3]),
+            (workers[1], [2, 3]),
+        ]
+        assert workers[0].recalled == {2, 3}
+        assert choose_less_urgent(workers[:2], 1, priority=1, waiting=2) == []  # they were asked for
+
+    def test_what_is_as_urgent_or_must_run_there_stays(self) -> None:
+        worker = make_worker(4, 5e-3)
+        running, equal, pinned, keyed = worker.hand.values()
+        running.priority, equal.priority, pinned.pin, keyed.key = 0, 2, 1, "k"
+        assert choose_less_urgent([worker], 1, priority=2, waiting=9) == []
+        assert choose_less_urgent([worker], 1, priority=3, waiting=9) == [(worker, [equal])]
+
+    def test_what_is_soon_done_is_left_alone(self) -> None:
+        assert choose_less_urgent([make_worker(20, 10e-6)], 1, priority=1, waiting=1) == []

@@ -106,3 +106,17 @@ def test_a_priority_that_is_used_up_leaves_nothing() -> None:
     last = make_item(1)
     queue.push(last)
     assert queue.pop() is last
+
+
+def test_what_is_urgent_is_told_where_priorities_differ() -> None:
+    queue: TaskQueue[Item] = TaskQueue()
+    assert queue.urgent is None
+    queue.push(make_item(1))
+    assert queue.urgent is None  # all have the usual one
+    queue.push(make_item(2, 3))
+    queue.push(make_item(3, 3))
+    assert queue.urgent == (3, 2)
+    queue.pop()
+    queue.pop()
+    queue.pop()
+    assert queue.urgent is None

@@ -1,0 +1,64 @@
+"""A Ctrl-C that raises `KeyboardInterrupt` in the midst of what offloop does for its caller."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any, NoReturn
+
+import pytest
+from support import tasks
+
+from offloop import Executor, SerializationError, WorkerPool
+
+
+class Interrupted:
+    """Ctrl-C comes while it is pickled."""
+
+    def __reduce__(self) -> NoReturn:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("position", [0, 2, 5])
+def test_a_ctrl_c_while_a_task_is_pickled_costs_that_task_only(position: int) -> None:
+    async def enqueue() -> None:
+        await pool.submit(tasks.echo, 0)
+        executions.extend(pool.submit(tasks.echo, number) for number in range(6))
+        executions.insert(position, pool.submit(tasks.echo, Interrupted()))
+        await asyncio.wait(executions)
+
+    async def go_on() -> None:
+        outcomes = await asyncio.gather(*executions, return_exceptions=True)
+        failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        assert [type(error) for error in failed] == [SerializationError]
+        assert sorted(outcome for outcome in outcomes if isinstance(outcome, int)) == [*range(6)]
+        assert await pool.submit(tasks.echo, 7) == 7
+        await pool.shutdown()
+
+    executions: list[Any] = []
+    pool = WorkerPool(1)
+    loop = asyncio.new_event_loop()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(enqueue())
+    loop.run_until_complete(go_on())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+def test_a_ctrl_c_while_an_executor_starts_its_thread_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[threading.Thread] = []
+
+    def start(thread: threading.Thread) -> None:
+        began(thread)
+        if thread.name == "offloop-executor" and not started:
+            started.append(thread)
+            raise KeyboardInterrupt  # as it may come while `start` waits for the thread
+
+    began = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with Executor(1, factory="thread") as executor:
+        with pytest.raises(KeyboardInterrupt):
+            executor.submit(tasks.echo, 1)
+        started[0].join(20)
+        assert not started[0].is_alive()
+        assert executor.submit(tasks.echo, 2).result(20) == 2

@@ -1,0 +1,64 @@
+"""Calls that come from where a pool's event loop is not (FAULTS 28): refused, and the pool is unharmed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from support import tasks
+from support.gates import Gate
+
+from offloop import Execution, WorkerPool
+
+
+@pytest.mark.parametrize("factory", ["process", "thread"])
+@pytest.mark.parametrize("is_debug", [False, True])
+async def test_kill_and_cancel_from_another_thread_are_refused(
+    factory: str, is_debug: bool, gate: Gate
+) -> None:
+    asyncio.get_running_loop().set_debug(is_debug)
+    async with WorkerPool(1, factory=factory) as pool:
+        async with pool.get_worker() as leased:
+            running: Execution[object] = leased.submit(tasks.pass_gate, gate.path)
+            await gate.arrived()
+            calls: list[Callable[[], object]] = [pool.kill, leased.kill, running.cancel]
+            with ThreadPoolExecutor(1) as thread:
+                for call in calls:
+                    with pytest.raises(RuntimeError, match=r"offloop\.Executor"):
+                        await asyncio.wrap_future(thread.submit(call))
+            gate.open()
+            await running
+        assert await pool.submit(tasks.echo, 1) == 1
+
+
+def test_kill_from_another_event_loop_is_refused() -> None:
+    async def use() -> None:
+        assert await pool.submit(tasks.echo, 1) == 1
+
+    async def kill() -> None:
+        with pytest.raises(RuntimeError, match="another event loop"):
+            pool.kill()
+
+    pool = WorkerPool(1, factory="thread")
+    with asyncio.Runner() as runner:
+        runner.run(use())
+        asyncio.run(kill())
+        runner.run(use())
+        runner.run(_end(pool))
+
+
+def test_kill_is_taken_where_no_event_loop_runs() -> None:
+    async def use() -> None:
+        assert await pool.submit(tasks.echo, 1) == 1
+
+    pool = WorkerPool(1, factory="thread")
+    with asyncio.Runner() as runner:
+        runner.run(use())
+        pool.kill()
+        runner.run(_end(pool))
+
+
+async def _end(pool: WorkerPool) -> None:
+    await pool.shutdown()
