@@ -246,9 +246,12 @@ class Feed:
 
     def _look_ahead(self, source: SyncInput, now: float) -> None:
         """See the end of an input in time to share out what is left, where its length is not known."""
+        ahead = self._chunker.ahead()
+        if not ahead:
+            return
         size = self._chunker.next_size()
         most = self._limit if self._limit is not None else max(self._buffer, self._slots * size)
-        rows = min(self._chunker.ahead(), most - self.in_flight)
+        rows = min(ahead, most - self.in_flight)
         if rows > 0 and (left := source.left(rows, size, now + TURN)) is not None:
             self._chunker.ends_after(left)
 

@@ -50,10 +50,9 @@ class Overlap:
         self._waiting: deque[Record] = deque()
         self._free = list(range(runner.slots, 0, -1))  # ledger slot 0 belongs to the synchronous part
         self._parent_gone = self._over = False
-        #: Whether an async task may not have taken its first step yet; whether that is waited for.
-        self._is_fresh = self._gives_way = False
-        #: Definitions whose last call was to be awaited.
-        self._asynchronous: set[int] = set()
+        #: What an async task calls that may not have taken its first step yet: a definition's number, or 0.
+        self._fresh: int | None = None
+        self._gives_way = False  # that step is waited for
         self._timer: asyncio.TimerHandle | None = None
         # What runs on the loop would else leave its context to what comes after it.
         self._own = copy_context()
@@ -70,6 +69,7 @@ class Overlap:
         runner.has_loop = True
         self._waiting.extend(records[1:] if awaitable is not None else records)
         if awaitable is not None:
+            self._fresh = records[0][2]
             self._begin_async(records[0], awaitable)
         runner.port.attach(loop, self._arrived)
         loop.call_soon(self._pump, context=self._own)
@@ -105,7 +105,7 @@ class Overlap:
         runner = self._runner
         until = monotonic() + self.budget
         while self._waiting and self._free:
-            if self._is_fresh and self._waiting[0][2] not in self._asynchronous:
+            if self._fresh is not None and (not self._fresh or self._waiting[0][2] != self._fresh):
                 self._give_way()
                 break
             record = self._waiting.popleft()
@@ -119,7 +119,7 @@ class Overlap:
                 finally:
                     _set_running_loop(self._loop)
                 if awaitable is not None:
-                    self._asynchronous.add(record[2] or -1)  # 0 is none
+                    self._fresh = record[2]
                     self._begin_async(record, awaitable)
                 if monotonic() > until:
                     self._loop.call_soon(self._pump, context=self._own)
@@ -140,12 +140,11 @@ class Overlap:
             self._loop.call_soon(self._go_on, context=self._own)
 
     def _go_on(self) -> None:
-        self._gives_way = self._is_fresh = False
+        self._gives_way, self._fresh = False, None
         self._pump()
 
     def _begin_async(self, record: Record, awaitable: Any) -> None:
         runner, turns = self._runner, self._runner.turns
-        self._is_fresh = True
         place, slot, start = turns.place, self._free.pop(), monotonic()
         runner.port.running(slot, record[3], start)
         runner.port.running(0, 0, 0.0)
