@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from support import tasks
+from support import faulty, tasks
 from support.gates import Gate, Log, Mailbox
 
 from offloop import InterpreterWorkerFactory, ThreadWorkerFactory, WorkerFactory, WorkerKilled, WorkerPool
@@ -25,27 +25,11 @@ if sys.version_info >= (3, 14):
     FACTORIES["interpreter"] = InterpreterWorkerFactory()
 
 
-def wait_or_note(path: str, number: int, gate: str = "", ended: str = "") -> int:
-    """Wait at the gate whatever comes, where one is given, and tell when that is over; else take a note."""
-    if not gate:
-        tasks.append_line(path, str(number))
-        return number
-    is_through = False
-    while not is_through:
-        try:
-            tasks.pass_gate(gate, arrives=True)
-            is_through = True
-        except BaseException:
-            pass  # it was cancelled, and does not mind
-    tasks.tell(ended, "over")
-    return number
-
-
 async def behind_a_stuck_one(pool: WorkerPool, log: Log, gate: Gate, mailbox: Mailbox) -> list[Any]:
     """Tasks of a kind that is known to be short, in a worker's hand behind one that is stuck."""
-    await asyncio.gather(*(pool.submit(wait_or_note, log.path, -1) for _ in range(300)))
-    stuck = pool.submit(wait_or_note, log.path, 0, gate.path, mailbox.path)
-    others = [pool.submit(wait_or_note, log.path, number) for number in range(1, 41)]
+    await asyncio.gather(*(pool.submit(faulty.wait_or_note, log.path, -1) for _ in range(300)))
+    stuck = pool.submit(faulty.wait_or_note, log.path, 0, gate.path, mailbox.path)
+    others = [pool.submit(faulty.wait_or_note, log.path, number) for number in range(1, 41)]
     await gate.arrived()
     return [stuck, *others]
 

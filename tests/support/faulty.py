@@ -232,6 +232,16 @@ def gate_despite_cancellation(path: str) -> None:
         pass_gate(path, arrives=False)
 
 
+def wait_or_note(path: str, number: int, gate: str = "", ended: str = "") -> int:
+    """Block at a gate until it opens, whatever is raised here, and tell; without one only take a note."""
+    if gate:
+        gate_despite_cancellation(gate)
+        tell(ended, "over")
+    else:
+        append_line(path, str(number))
+    return number
+
+
 async def agate_or_else(path: str, value: Any) -> Any:
     """Wait at a gate; if cancelled meanwhile, return the value all the same."""
     import asyncio
