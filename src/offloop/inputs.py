@@ -60,6 +60,8 @@ class SyncInput:
         self._whole: Any = iterables[0] if len(iterables) == 1 and type(iterables[0]) in SLICED else None
         self._taken = 0  # of the whole
         self._ahead: list[Any] = []  # rows read and not taken yet
+        #: How many rows were read, of those that are read one by one.
+        self.read = 0
         self._error: BaseException | None = None  # that ended it behind them
         self._is_at_end = False
 
@@ -77,6 +79,8 @@ class SyncInput:
         self._read(size - len(self._ahead))
         rows = self._ahead[:size]
         del self._ahead[:size]
+        if self._error is not None and not isinstance(self._error, Exception):
+            self._ahead.clear()  # a Ctrl-C does not wait until all that was read has been sent
         return rows, None if self._ahead else self._error
 
     def left(self, most: int, step: int, until: float) -> int | None:
@@ -97,14 +101,15 @@ class SyncInput:
         """Read so many rows more, as far as there are any."""
         if count <= 0 or self._is_at_end:
             return
-        wanted = len(self._ahead) + count
+        before = len(self._ahead)
         try:
             if self._rows is None:
                 self._rows = self._open()
             self._ahead.extend(itertools.islice(self._rows, count))
-            self._is_at_end = len(self._ahead) < wanted
+            self._is_at_end = len(self._ahead) < before + count
         except BaseException as error:
             self._error, self._is_at_end = error, True
+        self.read += len(self._ahead) - before
 
     def _open(self) -> Iterator[Any]:
         for iterable in self._iterables:

@@ -202,6 +202,10 @@ class Link(ABC):
     def running(self) -> list[tuple[int, float]]:
         """What is running now: ``(task id, monotonic start time)``."""
 
+    def is_through(self) -> bool:
+        """Whether the worker has all that it was sent, as far as can be told here; else False."""
+        return False
+
     def traffic(self) -> tuple[int, int]:
         """How many bytes went to the worker and came from it; nothing where objects are shared."""
         return 0, 0

@@ -227,13 +227,15 @@ class Feed:
                 if not self._has_space():
                     await self._space.wait_until(self._has_space)
                     turn = time.perf_counter()
-                began = time.perf_counter()
+                began, before = time.perf_counter(), source.read
                 self._look_ahead(source, began)
                 size = self._chunker.next_size()
                 rows, error = source.take(size)
                 self.in_flight += len(rows)
                 if rows:
-                    await self._send(rows, began)
+                    now = time.perf_counter()  # what was read for the next ones is not this one's to bear
+                    share = len(rows) / max(source.read - before, len(rows))
+                    await self._send(rows, now - (now - began) * share)
                 if error is not None:
                     raise error
                 if len(rows) < size:

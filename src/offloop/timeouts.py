@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from offloop.scheduling.state import WorkerState
 
 #: Seconds beyond its timeout that a task waits for a worker that has it and runs nothing, before that is
-#: taken for stuck between two tasks.  Large arguments may be on their way for some of them.
+#: taken for stuck between two tasks.
 STUCK = 10.0
 
 
@@ -39,6 +39,8 @@ class Timeouts:
         self._loop, self._worker = loop, worker
         self._interrupt, self._give_up = interrupt, give_up
         self._timer: asyncio.TimerHandle | None = None
+        #: Since when the worker is seen to run nothing, and what it had ended last by then.
+        self._idle: tuple[float, float] | None = None
 
     def watch(self, seconds: float, link: Link) -> None:
         """Look after ``seconds`` at the latest whether a task has run for its timeout."""
@@ -57,19 +59,28 @@ class Timeouts:
     def _check(self, link: Link) -> None:
         self._timer = None
         hand = self._worker.hand
-        timed = [item for item in hand.values() if item.timeout is not None and item.reason is None]
+        timed = [(item, item.timeout) for item in hand.values() if item.timeout and item.reason is None]
         if not timed:
             return
         link.poll()  # they may have ended while the event loop was held up
         started, now = dict(link.running()), monotonic()
-        shortest = min(item.timeout for item in timed if item.timeout is not None)
-        if now > self._worker.progress + STUCK + shortest and not any(id in started for id in hand):
+        if self._idle_since(link, started, now) + STUCK + min(timeout for _, timeout in timed) < now:
             self._give_up()
             return
-        for item in timed:
-            if item.id in hand and item.timeout is not None:
-                left = started.get(item.id, now) + item.timeout - now
+        for item, timeout in timed:
+            if item.id in hand:
+                left = started.get(item.id, now) + timeout - now
                 if left > 0:
                     self.watch(left, link)
                 else:
                     self._interrupt(item, "timeout")
+
+    def _idle_since(self, link: Link, started: Mapping[int, float], now: float) -> float:
+        """Since when the worker runs nothing, as far as was seen, although it has all that it was sent."""
+        progress = self._worker.progress
+        if any(id in started for id in self._worker.hand) or not link.is_through():
+            self._idle = None
+            return now
+        if self._idle is None or self._idle[1] != progress:
+            self._idle = now, progress
+        return self._idle[0]

@@ -107,6 +107,8 @@ def test_tasks_of_one_class_are_one_kind() -> None:
 
 def test_calls_of_one_function_are_one_kind() -> None:
     kinds = Kinds()
+    assert kinds.of(dict.fromkeys) is kinds.of(dict.fromkeys)
+    assert kinds.of(dict.fromkeys) is not kinds.of(int.from_bytes)
     assert kinds.of(len) is kinds.of(len)
     assert kinds.of(len) is not kinds.of(abs)
 
@@ -224,6 +226,8 @@ def test_methods_of_built_in_types_are_one_kind_however_often_they_are_looked_up
     assert kinds.of("one".upper) is kinds.of("another".upper)
     assert kinds.of("one".upper) is not kinds.of("one".lower)
     assert kinds.of(mapping.get) is kinds.of({}.get)
+    assert kinds.of(dict.fromkeys) is kinds.of(dict.fromkeys)
+    assert kinds.of(dict.fromkeys) is not kinds.of(int.from_bytes)
     assert kinds.of(len) is kinds.of(len)
     assert kinds.of(len) is not kinds.of(abs)
 
@@ -238,3 +242,12 @@ def test_the_object_of_a_method_is_not_kept_alive() -> None:
     del numbers
     gc.collect()
     assert watched() is None
+
+
+def test_a_class_that_does_not_bear_being_asked_is_a_kind_all_the_same() -> None:
+    class Hostile(type):
+        def __getattribute__(cls, name: str) -> Any:
+            raise LookupError(name)
+
+    kinds, numbers = Kinds(), Hostile("Numbers", (list,), {})([1])
+    assert kinds.of(numbers.append) is kinds.of(numbers.append)

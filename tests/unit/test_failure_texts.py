@@ -293,3 +293,14 @@ def test_a_wrong_name_has_a_suggestion_each_time() -> None:
     texts = [text_of(fail) for _ in range(2)]
     assert texts[0] == texts[1]
     assert "Did you mean: 'number'?" in texts[0]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="`traceback` suggests no such names")
+def test_a_wrong_attribute_has_a_suggestion_that_needs_the_frames() -> None:
+    class Holder:
+        _value = 1
+
+        def fail(self) -> object:
+            return self.value  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+
+    assert "Did you mean: '_value'?" in text_of(Holder().fail)

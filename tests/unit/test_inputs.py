@@ -93,3 +93,15 @@ def test_what_an_input_raises_waits_behind_the_rows_read_ahead() -> None:
     rows, error = source.take(3)
     assert rows == [3]
     assert isinstance(error, LookupError)
+
+
+def test_a_ctrl_c_in_an_input_does_not_wait_for_the_rows_read_ahead() -> None:
+    def generated() -> Iterator[int]:
+        yield from range(6)
+        raise KeyboardInterrupt
+
+    source = SyncInput([generated()])
+    assert source.left(10, 10, math.inf) == 6
+    rows, error = source.take(2)
+    assert rows == [0, 1]
+    assert isinstance(error, KeyboardInterrupt)

@@ -8,6 +8,7 @@ from hypothesis import assume, given, strategies as st
 
 from offloop.scheduling.estimate import Kind
 from offloop.scheduling.prefetch import (
+    BEARABLE,
     LONG,
     MAX_HAND,
     OVERHEAD,
@@ -29,6 +30,7 @@ def make_worker(tasks: int = 0, seconds: float = 0.0, *, progress: float = 0.0) 
     worker.progress = progress
     for id in range(1, tasks + 1):
         worker.hand[id] = Item(id, Kind(), cost=seconds)
+        worker.hand[id].kind.record(seconds)
         worker.load += seconds
     return worker
 
@@ -146,22 +148,40 @@ class TestRecalls:
 
 
 class TestUrgent:
+    def test_who_is_asked_to_give_back_gets_no_more_until_then(self) -> None:
+        worker = make_worker(2, 10e-6)
+        assert has_room(worker, 1, 0.0)
+        worker.recalled.add(2)
+        assert not has_room(worker, 1, 0.0)
+
     def test_what_is_less_urgent_makes_room_in_as_many_hands_as_needed(self) -> None:
         workers = [make_worker(3, 5e-3) for _ in range(3)]
-        recalls = choose_less_urgent(workers, 1, priority=1, waiting=2)
+        recalls = choose_less_urgent(workers, 1, 0.0, 0.0, priority=1, waiting=2)
         assert [(worker, [item.id for item in items]) for worker, items in recalls] == [
             (workers[0], [2, 3]),
             (workers[1], [2, 3]),
         ]
         assert workers[0].recalled == {2, 3}
-        assert choose_less_urgent(workers[:2], 1, priority=1, waiting=2) == []  # they were asked for
+        assert (
+            choose_less_urgent(workers[:2], 1, 0.0, 0.0, priority=1, waiting=2) == []
+        )  # they were asked for
 
     def test_what_is_as_urgent_or_must_run_there_stays(self) -> None:
         worker = make_worker(4, 5e-3)
         running, equal, pinned, keyed = worker.hand.values()
         running.priority, equal.priority, pinned.pin, keyed.key = 0, 2, 1, "k"
-        assert choose_less_urgent([worker], 1, priority=2, waiting=9) == []
-        assert choose_less_urgent([worker], 1, priority=3, waiting=9) == [(worker, [equal])]
+        assert choose_less_urgent([worker], 1, 0.0, 0.0, priority=2, waiting=9) == []
+        assert choose_less_urgent([worker], 1, 0.0, 0.0, priority=3, waiting=9) == [(worker, [equal])]
 
     def test_what_is_soon_done_is_left_alone(self) -> None:
-        assert choose_less_urgent([make_worker(20, 10e-6)], 1, priority=1, waiting=1) == []
+        assert choose_less_urgent([make_worker(20, 10e-6)], 1, BEARABLE, 0.0, priority=1, waiting=1) == []
+
+    def test_what_turned_out_to_take_longer_is_not_soon_done(self) -> None:
+        worker = make_worker(3, 10e-6)
+        assert choose_less_urgent([worker], 1, BEARABLE, 0.0, priority=1, waiting=1) == []
+        silent, long = make_worker(3, 10e-6), 2 * BEARABLE
+        assert choose_less_urgent([silent], 1, long, long, priority=1, waiting=1) == []  # it is far away
+        assert choose_less_urgent([silent], 1, long, 0.0, priority=1, waiting=1)
+        for item in [*worker.hand.values()] * 4:
+            item.kind.record(5e-3)
+        assert choose_less_urgent([worker], 1, 0.0, 0.0, priority=1, waiting=1)

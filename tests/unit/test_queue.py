@@ -118,5 +118,8 @@ def test_what_is_urgent_is_told_where_priorities_differ() -> None:
     assert queue.urgent == (3, 2)
     queue.pop()
     queue.pop()
+    queue.push(make_item(4, 2))
+    assert queue.urgent == (2, 1)  # the other lane is empty
+    queue.pop()
     queue.pop()
     assert queue.urgent is None

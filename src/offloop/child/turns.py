@@ -40,22 +40,13 @@ if TYPE_CHECKING:
     from offloop.child.live import LiveTask
 
 
-class _All(set[int]):
-    """Every place that there is."""
-
-    def __len__(self) -> int:
-        return 1
-
-    def __contains__(self, place: object) -> bool:
-        return True
-
-
 class Turns:
     """The state that a worker's two threads share."""
 
     def __init__(self) -> None:
         self._lock = _thread.allocate_lock()
         self._taken_back: set[int] = set()
+        self._is_closed = False
         #: The place that runs now, or ran last.
         self.place = 0
         #: Async tasks under way, by place: how to cancel each from another thread.
@@ -81,7 +72,7 @@ class Turns:
         lock = self._lock
         lock.acquire()
         self.place = place = self.place + 1
-        mine = not self._taken_back or place not in self._taken_back
+        mine = not self._is_closed and (not self._taken_back or place not in self._taken_back)
         if self.cancelled:  # requests that came too late
             self.cancelled.intersection_update(self.awaiting)
         lock.release()
@@ -102,7 +93,7 @@ class Turns:
     def close(self) -> int:
         """Other thread: keep all that lies ahead from running; returns the last place begun, or 0."""
         with self._lock:
-            self._taken_back = _All()
+            self._is_closed = True
             return self.place
 
     def request_cancel(self, place: int) -> bool:

@@ -222,6 +222,10 @@ class ClusterLink(ProcessLink):
         known = self._outstanding
         return [(id, known.here(start)) for id, start in self._running if id in known.tasks]
 
+    def is_through(self) -> bool:
+        """It cannot be told what is on its way."""
+        return False
+
     def traffic(self) -> tuple[int, int]:
         """Bytes each way."""
         sent = self._data_batch.written + self._control_batch.written

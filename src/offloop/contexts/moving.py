@@ -206,6 +206,10 @@ class MovingLink(Link):
         """What runs, here and there."""
         return [each for link in self._links for each in link.running()]
 
+    def is_through(self) -> bool:
+        """Whether both have what they were sent."""
+        return all(link.is_through() for link in self._links)
+
     def traffic(self) -> tuple[int, int]:
         """Bytes to both, and from both."""
         each = [link.traffic() for link in self._ever]

@@ -66,6 +66,11 @@ class Outbox:
         if not self._waiting and not self._copying:
             self._flush()
 
+    @property
+    def waits(self) -> bool:
+        """Whether something waits to be written or copied."""
+        return bool(self._parts)
+
     def _send_at_once(self, data: bytes) -> int:
         """The usual case, and the fastest: nothing waits, and the socket takes it all."""
         try:

@@ -70,10 +70,8 @@ class ProcessLink(Link):
         oom: OomWatch,
         logs: LogReceiver,
     ) -> None:
-        self._loop, self._starter = loop, starter
-        self._options, self._owner = options, owner
-        self._oom, self._logs = oom, logs
-        self._definitions = definitions
+        self._loop, self._starter, self._options, self._owner = loop, starter, options, owner
+        self._oom, self._logs, self._definitions = oom, logs, definitions
         self._lending = Lending(loop, lambda parts: self._outbox.write(parts))  # noqa: PLW0108 -- made later
         self._exchange = self._lending.exchange
         self._fetches = Fetches(loop, lambda: owner.link_delivered())  # noqa: PLW0108 -- its class may change
@@ -87,8 +85,6 @@ class ProcessLink(Link):
         self._unread: list[Record] = []
         self._rest: asyncio.Handle | None = None  # of `_unread`'s delivery, if it is due
         self._timer: asyncio.TimerHandle | None = None
-
-    # -- starting -----------------------------------------------------------
 
     def start(self) -> None:
         """Have the process started; its setup waits in the socket for it."""
@@ -193,12 +189,16 @@ class ProcessLink(Link):
         """What the ledger says is running."""
         return [] if self._over else self.ledger.running()
 
+    def is_through(self) -> bool:
+        """Whether nothing waits to be written or copied."""
+        return self._has_begun and not self._outbox.waits
+
     def traffic(self) -> tuple[int, int]:
         """Bytes through its sockets and segments; none before the process runs."""
         if not self._has_begun:
             return 0, 0
-        sent = self._outbox.written + self._control.written
-        return sent, self._inlet.taken + self._control.heard + self._lending.taken
+        taken = self._inlet.taken + self._control.heard + self._lending.taken
+        return self._outbox.written + self._control.written, taken
 
     # -- receiving ----------------------------------------------------------
 

@@ -214,6 +214,10 @@ class ThreadLink(Link):
         """What runs now."""
         return [slot for slot in self._port.slots if slot[0]]
 
+    def is_through(self) -> bool:
+        """Nothing travels."""
+        return True
+
     def poll(self, until: float = inf) -> None:
         """Take what has come."""
         self._deliver(until)

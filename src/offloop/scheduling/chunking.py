@@ -44,7 +44,7 @@ GROWTH = 4
 LEAP = 16
 #: Where the size of chunks is given: seconds of work outstanding for each worker, and chunks at most.
 #: With four of the shortest, 10,000 no-ops one by one took twice as long.
-AHEAD, MOST_AHEAD = 2e-3, 64
+AHEAD, MOST_AHEAD = 2e-3, 16
 #: Seconds that pulling and sending one chunk may hold the event loop.
 TURN = 1e-3
 #: A chunk is a surprise if it took this many times the expected seconds …

@@ -74,8 +74,16 @@ class Kinds:
             owner = type(target.__self__)
             if owner is ModuleType or owner is NoneType:
                 return target
-            # A method is another object each time that it is looked up.
-            return getattr(owner, target.__name__, owner)
+            # A method is another object each time that it is looked up; so is one of a class in its class.
+            return target.__self__ if issubclass(owner, type) else _found_in(owner, target.__name__)
         if isinstance(target, type):
             return target
         return getattr(target, "__code__", None) or cast("type[object]", type(target))
+
+
+def _found_in(owner: type, name: str) -> object:
+    """What a class has by this name; or the class, where asking runs code of its metaclass that raises."""
+    try:
+        return getattr(owner, name, owner)
+    except Exception:
+        return owner

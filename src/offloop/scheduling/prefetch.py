@@ -28,6 +28,8 @@ SHORT = 0.001
 MAX_HAND = 512
 #: Seconds without progress after which tasks are recalled for an idle worker.
 PATIENCE = 0.001
+#: Seconds that an urgent task may wait behind others that were sent before it: what a hand holds as a rule.
+BEARABLE = 2 * TARGET
 #: Seconds between looks at workers that may have tasks to give back.
 TICK = 0.002
 #: The most seconds that a first task is expected to take: if it took less, its outcome may wait unsent.
@@ -45,7 +47,7 @@ def has_room(worker: WorkerState[T], slots: int, now: float, latency: float = 0.
     held = len(worker.hand)
     if held < slots:
         return True
-    if held >= MAX_HAND or is_stuck(worker, now - worker.progress - latency):
+    if held >= MAX_HAND or worker.recalled or is_stuck(worker, now - worker.progress - latency):
         return False
     return worker.load < TARGET + latency or (held == slots and worker.load < LONG)
 
@@ -112,25 +114,29 @@ def choose_recalls(
 
 
 def choose_less_urgent(
-    ahead: Iterable[WorkerState[T]], slots: int, priority: int, waiting: int
+    ahead: Iterable[WorkerState[T]], slots: int, now: float, latency: float, priority: int, waiting: int
 ) -> list[tuple[WorkerState[T], list[T]]]:
     """What to take back from workers because something more urgent waits.
 
     Args:
         ahead: those that hold more than they run.
         slots: how many tasks a worker runs at a time.
+        now: monotonic seconds.
+        latency: seconds that tasks and outcomes travel.
         priority: of what waits.
         waiting: how many tasks of it do; so many workers are to have room for one.
 
     Returns:
-        Tasks of a lower priority that have not started, for each worker, where they would take a while.
+        Tasks of a lower priority that have not started, for each worker, where they would take a while, by
+        what is known now: when they were sent it may have been less.
     """
     recalls: list[tuple[WorkerState[T], list[T]]] = []
     for worker in ahead:
         if len(recalls) >= waiting:
             break
         items = [item for item in _movable(worker, slots) if item.priority < priority]
-        if sum(item.cost for item in items) > PATIENCE:
+        seconds = sum(item.kind.seconds or 0.0 for item in items)
+        if items and max(seconds, now - worker.progress - latency) > BEARABLE:
             worker.recalled.update(item.id for item in items)
             recalls.append((worker, items))
     return recalls

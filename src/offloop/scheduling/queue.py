@@ -66,9 +66,10 @@ class TaskQueue(Generic[T]):
     @property
     def urgent(self) -> tuple[int, int] | None:
         """The highest priority that waits, and about how many have it; None where all have the usual one."""
-        highest = self._order[-1]
-        waiting = len(self._lanes[highest])
-        return (highest, waiting) if len(self._order) > 1 and waiting else None
+        if len(self._order) == 1:
+            return None
+        lanes = ((priority, len(self._lanes[priority])) for priority in reversed(self._order))
+        return next(((priority, waiting) for priority, waiting in lanes if waiting), None)
 
     def push(self, item: T) -> None:
         """Add an item behind those of its priority."""

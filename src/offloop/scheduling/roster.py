@@ -57,6 +57,11 @@ class Roster(Generic[T]):
     # -- what there is ----------------------------------------------------
 
     @property
+    def _has_others(self) -> bool:
+        """Whether a task could run on another worker than the one that it was sent to."""
+        return len(self.workers) > 1 or self._living() < self.limits.max_workers
+
+    @property
     def worker_count(self) -> int:
         """How many workers run or are being started."""
         return sum(worker.phase != RESERVED for worker in self.workers.values())

@@ -213,6 +213,9 @@ class Scheduler(Keys[T]):
             self._pass_on_keys()
         if self._pinned_waiting:
             self._serve_pinned(dispatch, now)
+        recall: list[tuple[WorkerState[T], list[T]]] = []
+        if self._ahead and (urgent := self.queue.urgent):  # before it is sent behind what is less so
+            recall = choose_less_urgent(self._ahead, self._slots, now, self._latency, *urgent)
         if self.queue and self._hungry:
             self._share_out(dispatch, now)
             if self._pinned_waiting:  # keyed tasks, which sharing out has sent to where their key lives
@@ -227,14 +230,10 @@ class Scheduler(Keys[T]):
             start = self._start_workers()
             stop = self._stop_workers(now)
             self._look_ahead(now)
-        recall: list[tuple[WorkerState[T], list[T]]] = []
-        if self._ahead and now >= self._next_recall:
+        if self._ahead and now >= self._next_recall and self._has_others:
             self._next_recall = now + PATIENCE / 2
-            if len(self.workers) > 1 or self._living() < self.limits.max_workers:
-                helpers = 0 if self.queue else sum(not worker.leases for worker in self._idle)
-                recall = choose_recalls(self._ahead, self.limits.slots, helpers, now, self._latency)
-            if urgent := self.queue.urgent:
-                recall += choose_less_urgent(self._ahead, self.limits.slots, *urgent)
+            helpers = 0 if self.queue else sum(not worker.leases for worker in self._idle)
+            recall += choose_recalls(self._ahead, self.limits.slots, helpers, now, self._latency)
         return Plan(start, list(dispatch.items()), recall, stop)
 
     def _serve_pinned(self, dispatch: dict[WorkerState[T], list[T]], now: float) -> None:

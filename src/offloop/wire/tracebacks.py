@@ -119,7 +119,7 @@ def _formatted(error: BaseException, message: str) -> tuple[str, bool]:
         trace = trace.tb_next  # as a rule ours are the first ones, and reading their lines takes time
     stack = _stack(trace)
     # What it suggests in place of a wrong name it looks for in the frames; else there is no need of them.
-    frames = trace if issubclass(type(error), NameError) else None
+    frames = trace if issubclass(type(error), (NameError, AttributeError)) else None
     alone: Any = _Alone(error, message)
     told = traceback.TracebackException(type(error), alone, frames, limit=0)
     header = "Traceback (most recent call last):\n" if stack else ""
