@@ -17,9 +17,11 @@ from benchmarks.work import burn, by_value, echo, fail, length, make_array, nega
 OURS = "offloop"
 EXECUTOR = "ProcessPoolExecutor"
 MAP_OF_EXECUTOR = "a map of ProcessPoolExecutor"
-MAP, LARGE, ANEW = "a map", "large arrays", "functions made anew"
+MAP, LARGE, MANY, ANEW = "a map", "large arrays", "many large arrays", "functions made anew"
 #: float64 items of a medium array (100 KB), and of a huge one (400 MB).
 MEDIUM, HUGE = 12_500, 50_000_000
+#: float64 items of a large array (20 MB), and how many tasks take one.
+LONG, TASKS = 2_500_000, 40
 #: Bytes of a text that goes through the socket.
 TEXT = 20_000
 #: Items of a short map.
@@ -84,6 +86,25 @@ async def large(settings: Settings) -> AsyncIterator[Measure]:
             moved = perf_counter()
             numpy.copyto(target, source)
             return {"moved": moved - began, "copied": perf_counter() - moved}
+
+        yield measure
+
+
+@asynccontextmanager
+async def many_large(settings: Settings) -> AsyncIterator[Measure]:
+    """Time 40 tasks that take an array of 20 MB, per task: one after the other, and all in a gather."""
+    array = make_array(LONG)
+    async with peers.offloop(settings.workers) as call:
+        await asyncio.gather(*[call(length, "short") for _ in range(100)])
+
+        async def measure() -> Sample:
+            began = perf_counter()
+            for _ in range(TASKS):
+                await call(length, array)
+            in_turn = perf_counter() - began
+            began = perf_counter()
+            await asyncio.gather(*[call(length, array) for _ in range(TASKS)])
+            return {"in turn": in_turn / TASKS, "gathered": (perf_counter() - began) / TASKS}
 
         yield measure
 
@@ -170,6 +191,11 @@ def lines(_results: Results) -> Sequence[Line]:
         Line("an item of 1 ms of CPU, of a map", (MAP, "item"), (EXECUTOR, (EXECUTOR, "1 ms"))),
         Line(f"a map over {SHORT} no-ops", (MAP, "short"), (EXECUTOR, (MAP_OF_EXECUTOR, "short"))),
         Line("an array of 400 MB there and back", (LARGE, "moved"), ("a copy of it", (LARGE, "copied"))),
+        Line(
+            "an array of 20 MB for each of 40 tasks",
+            (MANY, "gathered"),
+            ("one after the other", (MANY, "in turn")),
+        ),
     ]
 
 
@@ -183,6 +209,7 @@ CASE = Case(
         Contender(MAP_OF_EXECUTOR, mapped_by_executor),
         Contender(ANEW, made_anew),
         Contender(LARGE, large),
+        Contender(MANY, many_large),
     ],
     lines,
 )
