@@ -8,10 +8,11 @@ import signal
 import time
 
 import pytest
-from support import tasks
-from support.gates import Gate
+from support import faulty, tasks
+from support.gates import Gate, Log, Mailbox
 
-from offloop import WorkerPool, timeouts
+from offloop import CallableTask, WorkerPool, timeouts
+from offloop.link import Link
 
 
 class Hanging:
@@ -47,13 +48,31 @@ async def test_a_worker_that_hangs_between_two_tasks_is_replaced_and_the_next_on
         assert pool.statistics().crashes == 0
 
 
-async def test_a_task_that_waits_behind_another_one_is_given_its_time(gate: Gate) -> None:
+async def test_a_task_that_waits_behind_another_one_is_given_its_time(
+    log: Log, gate: Gate, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    often = asyncio.Event()  # for longer than `STUCK` and the timeout together
+    look = timeouts.Timeouts._check
+
+    def count(self: timeouts.Timeouts, link: Link) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 10:
+            often.set()
+        look(self, link)
+
+    monkeypatch.setattr(timeouts.Timeouts, "_check", count)
+
+    def note(number: int, *gate: str) -> CallableTask[int]:
+        return CallableTask(faulty.wait_or_note, log.path, number, *gate)
+
     async with WorkerPool(1) as pool:
-        await pool.submit(tasks.echo, 0)
-        running = pool.submit(tasks.pass_gate, gate.path)
+        await asyncio.gather(*(pool.enqueue(note(-1)) for _ in range(300)))  # known to be short
+        running = pool.enqueue(note(0, gate.path, mailbox.path))
+        waiting = [pool.enqueue(note(number), timeout=0.05) for number in range(1, 4)]
         await gate.arrived()
-        waiting = [pool.options(timeout=0.05).submit(tasks.echo, number) for number in range(3)]
-        await asyncio.sleep(0.5)  # ten times as long
+        assert all(execution.worker_id is not None for execution in waiting)
+        await often.wait()
         gate.open()
-        await running
-        assert await asyncio.gather(*waiting) == [0, 1, 2]
+        assert await asyncio.gather(running, *waiting) == [0, 1, 2, 3]

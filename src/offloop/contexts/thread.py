@@ -164,11 +164,8 @@ class ThreadLink(Link):
         if self._over:
             return
         running = self.running()
-        begun = self._begin_no_more()
         self._port.put(None)
-        for live in list(self._turns.lives.values()):
-            live.close()
-        self._finish(-9, False, begun)
+        self._give_up()
         if running and self._thread.is_alive():
             text = (
                 f"a thread can't be killed: {self._thread.name} is abandoned, "
@@ -180,12 +177,8 @@ class ThreadLink(Link):
             else:
                 tell()
 
-    def _begin_no_more(self) -> list[int]:
-        """Keep the thread from running what it has not begun, and take what it has ended.
-
-        Returns:
-            Ids of the tasks that it has begun and, as far as it has told, not ended.
-        """
+    def _give_up(self) -> None:
+        """Have the worker begin nothing more, take what it has ended, and report its end."""
         last = self._turns.close()
         # The one begun last may not be noted as running yet; what ends from here on counts as running.
         begun = [id for id, _ in self.running()]
@@ -193,7 +186,9 @@ class ThreadLink(Link):
         if at >= 0:
             begun.append(self._ahead[at])
         self._deliver(inf)
-        return begun
+        for live in list(self._turns.lives.values()):
+            live.close()
+        self._finish(-9, False, begun)
 
     def tell(self, kind: int, id: int, value: Any = None) -> None:
         """Say something to a running task."""

@@ -170,10 +170,7 @@ class InlineLink(ThreadLink):
                 "an async task of an inline worker ignores its cancellation: it is abandoned, and goes on",
                 RuntimeWarning,
             )
-        begun = self._begin_no_more()
-        for live in list(turns.lives.values()):
-            live.close()
-        self._finish(-9, False, begun)
+        self._give_up()
         if self._starting is not None:
             self._starting.cancel()
         if self._overlap is not None:
