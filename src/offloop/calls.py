@@ -95,8 +95,7 @@ class Calls:
         check_task(task)
         if timeout is None and priority == 0 and retries == 0 and key is None:
             return self._dispatcher.enqueue(task, self._usual)
-        check_options(timeout, priority, retries, key)
-        options = {"timeout": timeout, "priority": priority, "retries": retries, "key": key}
+        options = check_options(timeout, priority, retries, key)
         return self._dispatcher.enqueue(task, {**options, **(self._usual or {})})
 
     @overload

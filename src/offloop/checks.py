@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from math import inf
+from typing import Any
 
 
 def check_task(task: object) -> None:
@@ -30,13 +31,39 @@ def check_int(name: str, value: object, least: float = -inf) -> int:
     return value
 
 
-def check_options(timeout: object, priority: object, retries: object, key: Hashable) -> None:
-    """Refuse bad options of `Worker.enqueue`."""
-    if timeout is not None:
-        if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
-            raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
-        if not timeout > 0:
-            raise ValueError(f"timeout must be above 0, not {timeout}")
-    check_int("priority", priority)
-    check_int("retries", retries, 0)
+def check_seconds(name: str, value: object, *, or_none: bool = False) -> float:
+    """Refuse what is no number of seconds above 0; returns it as a float, which may be infinite.
+
+    Args:
+        name: what it is called, for the message.
+        value: a number.
+        or_none: whether it may be 0, as no time at all.
+
+    Raises:
+        TypeError: it is no number; ValueError: it is too low, or NaN.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if or_none and not value >= 0:
+        raise ValueError(f"{name} must not be negative, not {value}")
+    if not or_none and not value > 0:
+        raise ValueError(f"{name} must be above 0, not {value}")
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond every float
+        return inf
+
+
+def check_options(timeout: object, priority: object, retries: object, key: Hashable) -> dict[str, Any]:
+    """Refuse bad options of `Worker.enqueue`; returns them by name."""
+    return {
+        "timeout": None if timeout is None else check_seconds("timeout", timeout),
+        "priority": check_int("priority", priority),
+        "retries": check_int("retries", retries, 0),
+        "key": _check_key(key),
+    }
+
+
+def _check_key(key: Hashable) -> Hashable:
     hash(key)
+    return key

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator
 from typing import Any, Literal, Unpack, overload
-from weakref import WeakKeyDictionary
 
 from offloop.calls import Inputs, MapKeywords, P, R
 from offloop.contexts import resolve_factory
@@ -18,10 +17,34 @@ from offloop.task import Task
 from offloop.worker import Worker, WorkerFactory
 from offloop.workerpool import WorkerPool
 
-_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, WorkerPool] = WeakKeyDictionary()
-#: Pools of another kind than the global one.
-_beside: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, WorkerPool]] = WeakKeyDictionary()
-_factories: WeakKeyDictionary[asyncio.AbstractEventLoop, WorkerFactory] = WeakKeyDictionary()
+#: The attribute by which an event loop holds its `_Defaults`.  In a table of weak keys they
+#: would live for ever, and the loop with them, to which its pools refer.
+_ATTRIBUTE = "_offloop_defaults"
+
+
+class _Defaults:
+    """What is global to one event loop.
+
+    Attributes:
+        pool: the global pool, if it was asked for.
+        beside: pools of another kind than that, by their kind.
+        factory: the global factory, if it was asked for.
+    """
+
+    def __init__(self) -> None:
+        self.pool: WorkerPool | None = None
+        self.beside: dict[str, WorkerPool] = {}
+        self.factory: WorkerFactory | None = None
+
+
+def _defaults() -> _Defaults:
+    """Those of the event loop that runs here."""
+    loop = _running_loop()
+    found: _Defaults | None = getattr(loop, _ATTRIBUTE, None)
+    if found is None:
+        found = _Defaults()
+        setattr(loop, _ATTRIBUTE, found)
+    return found
 
 
 def pool(new: WorkerPool | None = None, /) -> WorkerPool:
@@ -38,14 +61,14 @@ def pool(new: WorkerPool | None = None, /) -> WorkerPool:
         RuntimeError: no event loop is running here, or ``new`` belongs to another one.
         TypeError: ``new`` is no pool.
     """
-    loop = _running_loop()
+    defaults = _defaults()
     _check_pool(new)
-    current = new if new is not None else _pools.get(loop)
+    current = new if new is not None else defaults.pool
     if current is None or (new is None and not current.is_running()):
         current = WorkerPool(factory=factory())
-    if _pools.get(loop) is not current:
+    if defaults.pool is not current:
         current.end_with_loop()
-        _pools[loop] = current
+        defaults.pool = current
     return current
 
 
@@ -70,10 +93,10 @@ def factory(new: WorkerFactory | str | None = None, /) -> WorkerFactory:
     Args:
         new: a factory, or a context's name, to be the global one from now on.
     """
-    loop = _running_loop()
-    if new is not None:
-        _factories[loop] = resolve_factory(new)
-    return _factories.get(loop) or _factories.setdefault(loop, resolve_factory("process"))
+    defaults = _defaults()
+    if new is not None or defaults.factory is None:
+        defaults.factory = resolve_factory("process" if new is None else new)
+    return defaults.factory
 
 
 def create_worker() -> Worker:
@@ -224,17 +247,16 @@ async def to_interpreter(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -
 
 def _pool_of(kind: str) -> WorkerPool:
     """The global pool if its workers live in such a context, else one beside it."""
-    loop = _running_loop()
-    current = _pools.get(loop)
+    defaults = _defaults()
+    current = defaults.pool
     if current is not None and current.is_running():
         is_of_kind = current.context == kind
     else:
         is_of_kind = factory().kind == kind
     if is_of_kind:
         return pool()
-    beside = _beside.setdefault(loop, {})
-    found = beside.get(kind)
+    found = defaults.beside.get(kind)
     if found is None or not found.is_running():
-        found = beside[kind] = WorkerPool(factory=kind)
+        found = defaults.beside[kind] = WorkerPool(factory=kind)
         found.end_with_loop()
     return found

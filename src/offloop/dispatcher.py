@@ -17,7 +17,7 @@ from typing import Any
 from weakref import ref
 
 from offloop.child.nesting import refuse_while_loading
-from offloop.errors import QueueFull, StatusError, WorkerKilled
+from offloop.errors import StatusError, WorkerKilled
 from offloop.execution import Execution
 from offloop.handle import WorkerHandle, any_left
 from offloop.idletimer import IdleTimer
@@ -109,7 +109,7 @@ class Dispatcher:
         if self.status != OPEN:
             self.refuse()
         if self._most is not None and self.outstanding >= self._most:
-            raise QueueFull(f"{self.room.limit} tasks are waiting, which is this pool's queue_limit")
+            self.room.check(self.outstanding)
         options = options and self.scheduler.interned(options)
         execution = self.make_execution(loop=loop)
         self.submitted = execution.id = self.submitted + 1
@@ -334,12 +334,8 @@ class Dispatcher:
     # -- an owner that forgot to close ---------------------------------------
 
     def call_on_loop(self, callback: Callable[..., None], *args: object) -> None:
-        """Call back on the event loop, from whatever thread a finaliser runs in."""
-        if self.loop is None or self.loop.is_closed():
-            return
-        if _get_running_loop() is self.loop:
-            callback(*args)
-        else:
+        """Call back on the event loop, by itself: finalisers run in any thread, and amidst anything."""
+        if self.loop is not None and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(callback, *args)
 
     @property

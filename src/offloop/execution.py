@@ -170,10 +170,15 @@ class Execution(asyncio.Future[R]):
         if msg is _NOT_GIVEN:
             msg = None
         if is_amidst_own_work():
-            self.get_loop().call_soon(self.cancel, msg)
+            self.get_loop().call_soon(self._cancel_in_its_turn, msg)
             return is_request
         self._dispatcher.cancel(self, msg)
         return is_request or self.done()
+
+    def _cancel_in_its_turn(self, msg: Any | None) -> None:
+        """Cancel as a callback of the event loop, which is in the midst of nothing."""
+        if not self.done():
+            self._dispatcher.cancel(self, msg)
 
     def _is_awaited_by_task(self) -> bool:
         """Whether an `asyncio.Task` awaits this very future: each adds a callback that is its own."""

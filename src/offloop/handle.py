@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
+from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 from offloop.crashreport import crash_report, human_size, unloadable_task
@@ -14,6 +15,7 @@ from offloop.errors import TaskTimeout, WorkerError, WorkerKilled
 from offloop.execution import Execution
 from offloop.link import Exit, ItemSink, Link, NoLink
 from offloop.observe.meter import FULL, outcome_of
+from offloop.reentry import raise_later
 from offloop.scheduling.state import WorkerState
 from offloop.task import describe
 from offloop.timeouts import Timeouts
@@ -85,8 +87,10 @@ class WorkerHandle:
             if not executions:
                 return
         for execution, error in self.link.send(executions):
+            if execution.id not in self.state.hand:  # what it is made of has killed the worker
+                continue
             if isinstance(error.__cause__, KeyboardInterrupt):  # a Ctrl-C: not in the midst of this
-                self._loop.call_soon(_raise, error.__cause__)
+                raise_later(error.__cause__)
             self._scheduler.finished(self.state, execution, None, 0.0)
             self._fail(execution, error)
         for execution in executions:
@@ -123,8 +127,8 @@ class WorkerHandle:
         self._runs.append(seconds)
         self._waits.append(start - execution._enqueued)
         if not execution.done():
-            execution._succeed(value)
             self._dispatcher.outstanding -= 1
+            execution._succeed(value)
 
     def link_delivered(self) -> None:
         """That was all for now."""
@@ -204,7 +208,7 @@ class WorkerHandle:
         self._close_meter(exit, crashed=crash and not self._is_overdue)
         self._dispatcher.worker_ended(self, exit.code)
         self.ready.cancel()  # if it never was
-        self.exited.set_result(exit.code if exit.code is not None else -9)
+        self.exited.set_result(self.meter.exit_code)
 
     # -- settling executions --------------------------------------------------
 
@@ -294,6 +298,7 @@ class WorkerHandle:
     def _close_meter(self, exit: Exit, *, crashed: bool) -> None:
         """Count what is known once the worker is gone."""
         meter = self.meter
+        meter.exit_code = exit.code if exit.code is not None else -9
         meter.failed_starts = int(exit.problem is not None)
         meter.crashes = int(crashed and exit.problem is None)
         meter.lost += exit.ran
@@ -309,21 +314,25 @@ class WorkerHandle:
         if execution.reason is None:
             execution.reason = reason
             self.link.cancel([execution])
-            self._loop.call_later(self._dispatcher.policy.cancel_grace, self._grace_over, execution)
+            self._look_again(execution.id, self._dispatcher.policy.cancel_grace)
 
-    def _grace_over(self, execution: Execution[Any], seen_idle: bool = False) -> None:
-        if self._is_overdue or execution.done() or execution.id not in self.state.hand:
+    def _look_again(self, id: int, seconds: float, seen_idle: bool = False) -> None:
+        if seconds < inf:  # by its number, as an execution may have ended long before
+            self._loop.call_later(seconds, self._grace_over, id, seen_idle)
+
+    def _grace_over(self, id: int, seen_idle: bool) -> None:
+        hand = self.state.hand
+        if self._is_overdue or id not in hand or hand[id].done():
             return
         self.link.poll()
-        if execution.done():
+        if id not in hand or hand[id].done():
             return
-        running = [id for id, _ in self.link.running() if id in self.state.hand]  # another one has ended
-        if execution.id in running or (seen_idle and not running):
+        running = [each for each, _ in self.link.running() if each in hand]  # another one has ended
+        if id in running or (seen_idle and not running):
             # The latter is a worker that is stopped, hangs between two tasks, or whose answer was lost.
             self._kill_overdue()
         else:  # not started, and the worker too busy to say so: it will not start
-            grace = self._dispatcher.policy.cancel_grace
-            self._loop.call_later(max(grace, IDLE_GRACE), self._grace_over, execution, not running)
+            self._look_again(id, max(self._dispatcher.policy.cancel_grace, IDLE_GRACE), not running)
 
     def _kill_overdue(self) -> None:
         """End the worker, which goes on for longer than it may; what it has not started runs elsewhere."""
@@ -369,10 +378,6 @@ class WorkerHandle:
             self._scheduler.discard(item)
             self._fail(item, WorkerKilled("The worker was killed before the task started"))
         self.link.kill()
-
-
-def _raise(error: BaseException) -> NoReturn:
-    raise error
 
 
 def any_left(handles: Mapping[int, WorkerHandle]) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 from offloop.dispatcher import OPEN, Dispatcher
 from offloop.errors import StatusError, WorkerKilled
@@ -14,7 +15,7 @@ from offloop.scheduling.state import GONE, READY, RETIRING, WorkerState
 from offloop.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from offloop.execution import Execution
     from offloop.observe.statistics import Statistics
@@ -39,6 +40,8 @@ class LeasedWorker(Worker):
         self._meter = dispatcher.meters.of(self._state_.number)
         self._held = True
         self._ended = ""
+        #: What was enqueued here, as far as anybody still has it: others may have theirs on the same worker.
+        self._own: WeakSet[Execution[Any]] = WeakSet()
         # The pool must outlive its leases.
         self._pool = dispatcher.owner()
 
@@ -61,16 +64,22 @@ class LeasedWorker(Worker):
         def enqueue(self, task: TaskLike[Any], **options: Any) -> Execution[Any]:
             """Queue a task on this worker; see `Worker.enqueue`."""
             self._check()
-            return super().enqueue(task, **options)
+            return self._owned(super().enqueue(task, **options))
 
         def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Execution[Any]:
             """Queue a call on this worker; see `Worker.submit`."""
             self._check()
-            return super().submit(fn, *args, **kwargs)
+            return self._owned(super().submit(fn, *args, **kwargs))
 
     def _stream(self, task: TaskLike[Any], options: dict[str, Any]) -> Stream[Any]:
         self._check()
-        return super()._stream(task, options)
+        stream = super()._stream(task, options)
+        self._own.add(stream.execution)
+        return stream
+
+    def _owned(self, execution: Execution[Any]) -> Execution[Any]:
+        self._own.add(execution)
+        return execution
 
     def _check(self) -> None:
         if self._ended:
@@ -81,7 +90,12 @@ class LeasedWorker(Worker):
             raise StatusError("The worker has crashed")
 
     def release(self) -> None:
-        """Give the worker back to its pool.  Doing so again does nothing."""
+        """Give the worker back to its pool.  Doing so again does nothing.
+
+        Raises:
+            RuntimeError: called from another thread or event loop.
+        """
+        refuse_elsewhere(self._dispatcher)
         if self._held:
             self._held = False
             _release(self._dispatcher, self._state_)
@@ -99,7 +113,10 @@ class LeasedWorker(Worker):
         """End this worker itself, once it has finished; the pool replaces it.  See `Worker.shutdown`."""
         self._ended = self._ended or "The worker has been shut down"
         self.release()
-        return await end_worker(self._dispatcher, self._state_, cancel_pending=cancel_pending)
+        if cancel_pending:
+            self._cancel(self._state_.pinned)
+        await _end_worker(self._dispatcher, self._state_)
+        return self._meter.exit_code
 
     def kill(self) -> None:
         """End this worker itself at once; the pool replaces it.
@@ -119,13 +136,26 @@ class LeasedWorker(Worker):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is not None:
-            _cancel_pinned(self._state_)
+            self._cancel([*self._state_.hand.values(), *self._state_.pinned])
         self.release()
 
+    def _cancel(self, executions: Iterable[Execution[Any]]) -> None:
+        """Cancel those that were enqueued here, the last ones first: else one could start meanwhile."""
+        for execution in reversed(list(executions)):
+            if execution in self._own:
+                execution.cancel()
+
     def __repr__(self) -> str:
-        state = "crashed" if self._state_.phase == GONE else "idle" if self.is_idle() else "running"
-        state = "shut down" if self._ended else state if self._held else "released"
-        return f"<LeasedWorker {self.worker_id} {state}>"
+        return f"<LeasedWorker {self.worker_id} {self._state()}>"
+
+    def _state(self) -> str:
+        if self._ended:
+            return "shut down"
+        if not self._held:
+            return "released"
+        if self._state_.phase == GONE:
+            return "crashed" if self._dispatcher.is_open else "shut down"
+        return "idle" if self.is_idle() else "running"
 
     def __del__(self) -> None:
         if self.__dict__.get("_held"):
@@ -139,28 +169,17 @@ def _release(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]]) -> Non
     dispatcher.schedule_turn()
 
 
-def _cancel_pinned(worker: WorkerState[Execution[Any]]) -> None:
-    """Cancel what was enqueued for this very worker."""
-    for item in [*worker.pinned, *worker.hand.values()]:
-        if item.pin:
-            item.cancel()
-
-
-async def end_worker(
-    dispatcher: Dispatcher, worker: WorkerState[Execution[Any]], *, cancel_pending: bool = False
-) -> int:
-    """End one worker when it has finished, and replace it; returns its exit code."""
+async def _end_worker(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]]) -> None:
+    """End one worker when it has finished, and replace it; returns when it is gone."""
     dispatcher.bind()
     handle = dispatcher.handles.get(worker.number)
-    if cancel_pending:
-        for item in list(worker.pinned):
-            item.cancel()
     dispatcher.scheduler.retire(worker)
     dispatcher.schedule_turn()
     if handle is None and worker.pinned:  # it is yet to start, for what waits for it
         await asyncio.sleep(0)
         handle = dispatcher.handles.get(worker.number)
-    return await asyncio.shield(handle.exited) if handle is not None else 0
+    if handle is not None:
+        await asyncio.shield(handle.exited)
 
 
 def _kill_worker(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]]) -> None:

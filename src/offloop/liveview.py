@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from offloop.checks import check_seconds
 from offloop.observe.view import View
 
 if TYPE_CHECKING:
@@ -48,11 +49,9 @@ class LiveView:
     """
 
     def __init__(self, dispatcher: Dispatcher, statistics: Callable[[], Statistics], interval: float) -> None:
-        if not interval > 0:
-            raise ValueError(f"interval must be above 0, not {interval}")
         self._dispatcher = dispatcher
         self._statistics = statistics
-        self._interval = interval
+        self._interval = check_seconds("interval", interval)
         self._view = View()
         self._timer: asyncio.TimerHandle | None = None
         self._drawing: Drawing | None = None

@@ -22,8 +22,8 @@ from offloop.inputs import SyncInput, is_async, read_rows
 from offloop.scheduling.chunking import TURN, Chunker
 from offloop.task import CallableTask
 
-NUMBERS = frozenset({type(None), bool, int, float, complex})
-TEXTS = frozenset({str, bytes})
+NUMBERS = (int, float, type(None), bool, complex)
+TEXTS = (str, bytes)
 #: Characters or bytes of a text that costs no more than a number.
 SHORT = 100
 #: Parts of such a tuple.
@@ -111,8 +111,10 @@ def is_light(value: object) -> bool:
 
 
 def _is_atom(value: object) -> bool:
-    kind = type(value)
-    return kind in NUMBERS or (kind in TEXTS and len(cast("str | bytes", value)) <= SHORT)
+    kind = type(value)  # which a metaclass may leave unhashable
+    if any(kind is each for each in TEXTS):
+        return len(cast("str | bytes", value)) <= SHORT
+    return any(kind is each for each in NUMBERS)
 
 
 class Feed:
@@ -273,10 +275,12 @@ class Feed:
                 del self._rows[:size]
                 await self._send(rows, began)
         finally:
+            has_ended = reader.done()
             if not self._is_leaving_input:
                 reader.cancel()
             await asyncio.wait([reader])
-            reader.result()
+            if has_ended or not reader.cancelled():
+                reader.result()
 
     async def _read(self) -> None:
         turn = time.perf_counter()

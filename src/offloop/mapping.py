@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import (
     AsyncGenerator,
@@ -14,10 +13,11 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
+from math import inf
 from types import AsyncGeneratorType, TracebackType
 from typing import Any, TypeVar, cast
 
-from offloop.checks import check_int
+from offloop.checks import check_int, check_seconds
 from offloop.inputs import is_async
 from offloop.mapfeed import MapWorker
 from offloop.maprun import MapOptions, MapRun
@@ -95,7 +95,9 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
         for name, count in (("chunksize", chunksize), ("buffersize", buffersize)):
             if count is not None:
                 check_int(name, count, 1)
-        timeout = _checked_timeout(timeout)
+        if timeout is not None:
+            seconds = check_seconds("timeout", timeout)
+            timeout = seconds if seconds < inf else None
         if timeout is not None and chunksize is not None and chunksize != 1:
             raise ValueError("timeout= counts the running time of one item; chunksize must be 1 or None")
         self._name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
@@ -217,16 +219,6 @@ async def _collect(run: MapRun) -> list[Any]:
         raise
     await run.aclose()
     return results
-
-
-def _checked_timeout(timeout: float | None) -> float | None:
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(cast("object", timeout), int | float):
-        raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
-    if math.isnan(timeout) or timeout <= 0:
-        raise ValueError(f"timeout must be positive, not {timeout}")
-    return None if math.isinf(timeout) else timeout
 
 
 def _progress_callback(

@@ -1,4 +1,4 @@
-"""Whether a call comes in the midst of this package's own work.
+"""Whether a call comes in the midst of this package's own work, and what is put off because of that.
 
 ``asyncio.run`` cancels the main task at Ctrl-C in a signal handler, which may run
 between any two instructions of the main thread; and the main task's cancellation is
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import NoReturn
 
 _PACKAGE = "offloop."
 #: The workers' side: an inline worker's tasks run on top of it, in the middle of nothing of the parent's.
@@ -36,3 +37,12 @@ def is_amidst_own_work() -> bool:
             return False
         frame = frame.f_back
     return False
+
+
+def raise_later(error: BaseException) -> None:
+    """Have the running event loop raise an error by itself, not in the midst of what is being done here."""
+    asyncio.get_running_loop().call_soon(_raise, error)
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error

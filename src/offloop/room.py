@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from math import inf
 from typing import TYPE_CHECKING
+
+from offloop.errors import QueueFull
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher
@@ -21,11 +25,16 @@ class Room:
         self.limit = limit
         #: How many executions there may be that have not ended, or None.
         self.most = None if limit is None else limit + capacity
-        self.waiters: list[asyncio.Future[None]] = []
+        self.waiters: deque[asyncio.Future[None]] = deque()
 
     def is_left(self, outstanding: int) -> bool:
         """Whether there is room for another task beside that many."""
         return self.most is None or outstanding < self.most
+
+    def check(self, outstanding: int, more: int = 1) -> None:
+        """Raise `QueueFull` unless there is room for so many more tasks."""
+        if self.most is not None and outstanding + more > self.most:
+            raise QueueFull(f"{self.limit} tasks are waiting, which is this pool's queue_limit")
 
     async def wait(self, dispatcher: Dispatcher) -> None:
         """Wait until ``enqueue`` would not raise `QueueFull`.
@@ -42,10 +51,14 @@ class Room:
             dispatcher.refuse()
 
     def announce(self, dispatcher: Dispatcher) -> None:
-        """Wake those who wait, if there is room, or never will be."""
-        if dispatcher.is_open and not self.is_left(dispatcher.outstanding):
-            return
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
+        """Wake as many of those who wait as there is room for; or all, if there never will be."""
+        most = self.most if dispatcher.is_open else None
+        places = inf if most is None else most - dispatcher.outstanding
+        woken = 0
+        while self.waiters and woken < places:
+            waiter = self.waiters.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+                woken += 1
+        if woken and self.waiters:
+            dispatcher.schedule_turn()  # for the next ones, as whoever was woken need not enqueue

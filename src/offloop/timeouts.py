@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 #: Seconds beyond its timeout that a task waits for a worker that has it and runs nothing, before that is
 #: taken for stuck between two tasks.
 STUCK = 10.0
+#: Seconds at the least between two looks at tasks that have not begun.
+TICK = 5e-3
 
 
 class Timeouts:
@@ -70,7 +72,9 @@ class Timeouts:
         for item, timeout in timed:
             if item.id in hand:
                 left = started.get(item.id, now) + timeout - now
-                if left > 0:
+                if item.id not in started:
+                    self.watch(max(left, TICK), link)
+                elif left > 0:
                     self.watch(left, link)
                 else:
                     self._interrupt(item, "timeout")

@@ -61,10 +61,7 @@ class Worker(Calls, Watched, ABC):
         Args:
             timeout, priority, retries, key: as for `enqueue`.
         """
-        check_options(timeout, priority, retries, key)
-        return WorkerWithOptions(
-            self, {"timeout": timeout, "priority": priority, "retries": retries, "key": key}
-        )
+        return WorkerWithOptions(self, check_options(timeout, priority, retries, key))
 
     async def shutdown(self, *, cancel_pending: bool = False) -> int:
         """Finish what is queued, stop, and return the exit code.
@@ -226,9 +223,7 @@ class WorkerWithOptions(Worker):
 
     def options(self, **options: Any) -> Worker:
         """The worker with these defaults, where they are given, and the present ones where not."""
-        defaults = {**self._defaults, **options}
-        check_options(**defaults)
-        return WorkerWithOptions(self._worker, defaults)
+        return WorkerWithOptions(self._worker, check_options(**{**self._defaults, **options}))
 
     def is_running(self) -> bool:
         """As of the worker itself."""

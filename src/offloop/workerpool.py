@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, overload
 
 from offloop.calls import P, R
-from offloop.checks import check_int
+from offloop.checks import check_int, check_seconds
 from offloop.contexts import resolve_factory
 from offloop.cpus import usable_cpus
 from offloop.dispatcher import OPEN, Dispatcher
@@ -81,14 +81,14 @@ class WorkerPool(Worker):
         limits = Limits(
             max_workers=self._max_workers,
             min_workers=min_workers,
-            idle_timeout=_seconds("idle_timeout", idle_timeout),
+            idle_timeout=check_seconds("idle_timeout", idle_timeout, or_none=True),
             max_tasks_per_worker=max_tasks_per_worker,
             slots=self._factory.slots,
             prefetch=self._factory.prefetch,
             latency=self._factory.latency,
             has_spare=self._factory.has_spare,
         )
-        grace = _seconds("cancel_grace", cancel_grace)
+        grace = check_seconds("cancel_grace", cancel_grace, or_none=True)
         policy = Policy(limits, queue_limit, grace, max_memory=max_memory_per_worker)
         self._dispatcher = Dispatcher(self._factory, policy, self)
 
@@ -162,6 +162,7 @@ class WorkerPool(Worker):
 
         Raises:
             TypeError: ``fn`` is neither callable nor a task, or a task with arguments.
+            QueueFull: the pool's ``queue_limit`` leaves no room for all; none has run it.
             StatusError: the pool was shut down or killed.
             RuntimeError: called from another thread or event loop.
 
@@ -174,9 +175,9 @@ class WorkerPool(Worker):
         task: Task[Any] = fn if isinstance(fn, Task) else CallableTask(fn, *args, **kwargs)  # pyright: ignore[reportUnknownVariableType]
         dispatcher = self._dispatcher
         dispatcher.check_open()
-        return await asyncio.gather(
-            *(dispatcher.enqueue(task, {"pin": number}) for number in dispatcher.scheduler.running_numbers())
-        )
+        numbers = dispatcher.scheduler.running_numbers()
+        dispatcher.room.check(dispatcher.outstanding, len(numbers))
+        return await asyncio.gather(*(dispatcher.enqueue(task, {"pin": number}) for number in numbers))
 
     async def recycle(self) -> None:
         """Replace every worker, one after the other: the new one is started before the old one retires.
@@ -216,11 +217,3 @@ class WorkerPool(Worker):
             f"idle={self.idle_worker_count} queued={scheduler.queued} running={scheduler.in_hand} "
             f"context={self.context}>"
         )
-
-
-def _seconds(name: str, value: object) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not value >= 0:
-        raise ValueError(f"{name} must not be negative, not {value}")
-    return value

@@ -117,6 +117,47 @@ class LeaseContract(Context):
                     await execution
             assert await asyncio.gather(*of_the_pool) == [0, 1, 2, 3, 4]
 
+    async def test_an_error_in_a_lease_s_block_cancels_its_own_tasks_only(self, gate: Gate) -> None:
+        async with self.pool(1) as pool, pool.get_worker() as first:
+            (held,) = await occupy(first, gate)
+            waiting = first.submit(tasks.echo, 1)
+            everywhere = asyncio.ensure_future(pool.broadcast(tasks.echo, 2))
+            await asyncio.sleep(0)
+            with pytest.raises(LookupError):
+                async with pool.get_worker() as second:
+                    own = second.submit(tasks.echo, 3)
+                    streamed = second.stream(tasks.count_to, 3)
+                    raise LookupError
+            gate.open()
+            await held
+            assert (await waiting, await everywhere) == (1, [2])
+            await asyncio.wait([own, streamed.execution])
+            assert own.cancelled()
+            assert streamed.execution.cancelled()
+
+    async def test_shutdown_of_a_lease_cancels_what_is_pending_of_its_own_only(self, gate: Gate) -> None:
+        async with self.pool(1) as pool:
+            first, second = pool.get_worker(), pool.get_worker()
+            (held,) = await occupy(first, gate)
+            others, own = first.submit(tasks.echo, 1), second.submit(tasks.echo, 2)
+            ending = asyncio.ensure_future(second.shutdown(cancel_pending=True))
+            await asyncio.wait([own])
+            assert own.cancelled()
+            gate.open()
+            await held
+            assert await others == 1
+            first.release()
+            assert await ending == 0
+
+    async def test_the_exit_code_of_a_lease_is_the_same_every_time(self) -> None:
+        async with self.pool(1) as pool:
+            lease = pool.get_worker()
+            await lease.submit(tasks.echo, 1)
+            lease.kill()
+            codes = [await lease.shutdown() for _ in range(3)]
+            assert codes == [codes[0]] * 3
+            assert codes[0] != 0
+
     async def test_shutdown_of_the_pool_ends_its_leases(self) -> None:
         pool = self.pool(1)
         lease = pool.get_worker()
@@ -124,6 +165,7 @@ class LeaseContract(Context):
         assert await pool.shutdown() == 0
         assert await execution == 1
         assert not lease.is_running()
+        assert "shut down" in repr(lease)
         with pytest.raises(StatusError):
             lease.submit(tasks.echo, 1)
 

@@ -234,6 +234,31 @@ class DispatchContract(Context):
             gate.open()
             assert await pool.submit(tasks.echo, 2) == 2
 
+    async def test_as_many_wait_no_more_as_there_is_room_for(self, gate: Gate) -> None:
+        async with self.pool(1, queue_limit=2) as pool:
+            await occupy(pool, gate)
+            full = [pool.submit(tasks.echo, number) for number in range(2)]
+
+            async def produce(number: int) -> int:
+                await pool.wait_for_room()
+                return await pool.submit(tasks.echo, number)
+
+            producers = [asyncio.ensure_future(produce(number)) for number in range(10)]
+            visitors = [asyncio.ensure_future(pool.wait_for_room()) for _ in range(10)]  # enqueue nothing
+            await asyncio.sleep(0)
+            gate.open()
+            assert await asyncio.gather(*producers) == [*range(10)]  # no `QueueFull`
+            await asyncio.gather(*full, *visitors)
+
+    async def test_a_broadcast_that_there_is_no_room_for_runs_nowhere(self, gate: Gate) -> None:
+        async with self.pool(2, queue_limit=1) as pool:
+            held = await occupy(pool, gate, 2)
+            with pytest.raises(QueueFull):
+                await pool.broadcast(tasks.Remember("key", "value"))
+            gate.open()
+            await asyncio.gather(*held)
+            assert await pool.broadcast(tasks.Recall("key")) == [None, None]
+
     async def test_equal_keys_go_to_the_same_worker(self, gate: Gate) -> None:
         async with self.pool(3) as pool:
             held = await occupy(pool, gate, 3)

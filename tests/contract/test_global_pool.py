@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import weakref
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,18 @@ async def test_to_process_runs_on_a_global_pool_of_processes() -> None:
     async with offloop.WorkerPool(1) as mine:
         offloop.pool(mine)
         assert await offloop.to_process(os.getpid) == await mine.submit(os.getpid)
+
+
+def test_an_event_loop_is_freed_with_its_pools_once_it_has_ended() -> None:
+    async def use() -> weakref.ref[asyncio.AbstractEventLoop]:
+        offloop.factory("thread")
+        assert await offloop.submit(tasks.echo, 1) == 1
+        assert await offloop.to_process(tasks.echo, 1) == 1
+        return weakref.ref(asyncio.get_running_loop())
+
+    loop = asyncio.run(use())
+    gc.collect()
+    assert loop() is None
 
 
 async def test_only_a_pool_of_this_loop_can_be_made_the_global_one() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
 from support import tasks
 
-from offloop import Executor, SerializationError, WorkerPool
+from offloop import Executor, SerializationError, Stream, WorkerPool
 
 
 class Interrupted:
@@ -43,6 +44,77 @@ def test_a_ctrl_c_while_a_task_is_pickled_costs_that_task_only(position: int) ->
     loop.run_until_complete(go_on())
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
+
+
+def _interrupt() -> NoReturn:
+    raise KeyboardInterrupt
+
+
+class InterruptedLater:
+    """Ctrl-C comes while it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _interrupt, ()
+
+
+def make_interrupted() -> InterruptedLater:
+    return InterruptedLater()
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_ctrl_c_while_a_result_is_unpickled_costs_that_result_only(is_stream: bool) -> None:
+    async def enqueue() -> None:
+        await pool.submit(tasks.echo, 0)
+        executions.extend(pool.submit(tasks.echo, number) for number in range(20))
+        if is_stream:
+            streams.append(pool.stream(iter_interrupted))  # one that nobody can consume is closed
+            executions.insert(3, streams[0].execution)
+        else:
+            executions.insert(3, pool.submit(make_interrupted))
+        await asyncio.wait(executions)
+
+    async def go_on() -> None:
+        outcomes = await asyncio.gather(*executions, return_exceptions=True)
+        assert outcomes[:3] + outcomes[4:] == [*range(20)]
+        assert await pool.submit(tasks.echo, 7) == 7
+        await pool.shutdown()
+
+    executions: list[Any] = []
+    streams: list[Stream[Any]] = []
+    pool = WorkerPool(1)
+    loop = asyncio.new_event_loop()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(enqueue())
+    loop.run_until_complete(go_on())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+def iter_interrupted() -> Iterator[InterruptedLater]:
+    yield InterruptedLater()
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+def test_a_ctrl_c_while_an_executor_s_thread_is_woken_leaves_it_working(
+    limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Executor(1, factory="thread", queue_limit=limit) as executor:
+        assert executor.submit(tasks.echo, 1).result(20) == 1
+        loop = executor._thread._loop
+        assert loop is not None
+        wake = loop.call_soon_threadsafe
+        interrupts = iter([True])
+
+        def interrupted(*arguments: Any, **keywords: Any) -> asyncio.Handle:
+            if next(interrupts, False):
+                raise KeyboardInterrupt
+            return wake(*arguments, **keywords)
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            executor.submit(tasks.echo, 2)
+        for number in range(9):
+            assert executor.submit(tasks.echo, number).result(20) == number
 
 
 def test_a_ctrl_c_while_an_executor_starts_its_thread_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from offloop import Execution, WorkerPool
 
 @pytest.mark.parametrize("factory", ["process", "thread"])
 @pytest.mark.parametrize("is_debug", [False, True])
-async def test_kill_and_cancel_from_another_thread_are_refused(
+async def test_kill_release_and_cancel_from_another_thread_are_refused(
     factory: str, is_debug: bool, gate: Gate
 ) -> None:
     asyncio.get_running_loop().set_debug(is_debug)
@@ -23,7 +23,7 @@ async def test_kill_and_cancel_from_another_thread_are_refused(
         async with pool.get_worker() as leased:
             running: Execution[object] = leased.submit(tasks.pass_gate, gate.path)
             await gate.arrived()
-            calls: list[Callable[[], object]] = [pool.kill, leased.kill, running.cancel]
+            calls: list[Callable[[], object]] = [pool.kill, leased.kill, leased.release, running.cancel]
             with ThreadPoolExecutor(1) as thread:
                 for call in calls:
                     with pytest.raises(RuntimeError, match=r"offloop\.Executor"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from contextvars import Context
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -131,7 +132,8 @@ class TaskFuture(Future[R]):
             else:
                 self.set_exception(as_raised_by_executor(error))
         except BaseException:  # SystemExit of a callback: it must not end the loop
-            _logger.exception("exception calling a callback of %r", self)
+            with suppress(BaseException):  # nor what a handler of log records raises
+                _logger.exception("exception calling a callback of %r", self)
 
 
 class HandedExecution(Execution[R]):

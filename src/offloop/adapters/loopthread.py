@@ -88,9 +88,12 @@ class LoopThread:
         with self._lock:
             if self._closing or self._thread is None or _at_exit.begun:
                 self.check_open()
-            if self._limit is not None:
-                self._count(future)
+            if self._outstanding == self._limit:
+                raise QueueFull(f"{self._outstanding} tasks are outstanding, and the queue_limit is reached")
             self._inbox.append((future, task))
+            if self._limit is not None:  # what a Ctrl-C comes between is as if it were not counted
+                future.add_done_callback(self._uncount)
+                self._outstanding += 1
             if not self._woken:
                 self._wake()
         return future
@@ -189,12 +192,6 @@ class LoopThread:
         workers = f"{len(self._dispatcher.handles)}/{self.pool.max_workers}"
         return f"{state} workers={workers} outstanding={self._dispatcher.outstanding + len(self._inbox)}"
 
-    def _count(self, future: TaskFuture[Any]) -> None:
-        if self._outstanding == self._limit:
-            raise QueueFull(f"{self._outstanding} tasks are outstanding, and the queue_limit is reached")
-        self._outstanding += 1
-        future.add_done_callback(self._uncount)
-
     def _uncount(self, future: Future[Any]) -> None:
         with self._lock:
             self._outstanding -= 1
@@ -212,12 +209,15 @@ class LoopThread:
 
     def _wake(self) -> None:
         assert self._loop is not None, "it is woken from its start until it has looked"
-        self._woken = True
+        # In nobody's context: what was put in by others must not get this thread's.
         try:
-            # In nobody's context: what was put in by others must not get this thread's.
+            self._woken = True
             self._loop.call_soon_threadsafe(self._drain, context=Context())
         except RuntimeError:
             pass  # it has just been closed, and `_end` sees to the rest
+        except BaseException:  # a Ctrl-C
+            self._woken = False
+            raise
 
     # -- on the loop's thread -------------------------------------------------
 

@@ -153,12 +153,13 @@ async def _send_on_loop(items: Any, emitter: Emitter, *, is_async: bool) -> None
     """Send everything on the worker's event loop, which goes on where there is no room."""
     import asyncio
 
+    end: type[Exception] = StopAsyncIteration if is_async else StopIteration
     until = monotonic() + TURN
     try:
         while True:
             try:
                 item = await items.__anext__() if is_async else emitter.next_of(items)
-            except (StopIteration, StopAsyncIteration):
+            except end:
                 return
             has_room = emitter.send(item)
             del item

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from offloop.checks import check_seconds
 from offloop.contexts.cluster_link import ClusterLink
 from offloop.contexts.engine import Engine
 from offloop.contexts.foresight import define_ahead, modules_for
@@ -55,11 +56,7 @@ class ClusterOptions(WorkerFactory):
         if isinstance(self.preload, str):
             raise TypeError("preload must be a sequence of module names, not a string")
         for name in ("start_timeout", "lost_after"):
-            value: object = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool):
-                raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-            if not value > 0:
-                raise ValueError(f"{name} must be a positive number of seconds, not {value}")
+            object.__setattr__(self, name, check_seconds(name, getattr(self, name)))
 
     def engine(self) -> Engine:
         """Connect to the cluster; what takes long is done later, in another thread."""

@@ -60,6 +60,12 @@ class _Cache:
 _cache = _Cache()
 
 
+def path_entries() -> list[str]:
+    """What ``sys.path`` holds of the kind that Python imports from: it may hold anything."""
+    entries: list[object] = [*sys.path]
+    return [str.__str__(entry) for entry in entries if isinstance(entry, str)]
+
+
 def importable(module_name: str) -> bool:
     """Whether a fresh interpreter with this ``sys.path`` would import the same module by this name.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import threading
 import warnings
 from importlib import import_module
 from typing import Any
 
 from offloop.child import nesting
+from offloop.contexts.imports import path_entries
 from offloop.contexts.logs import LogReceiver
 from offloop.contexts.oom import OomWatch
 from offloop.contexts.process_link import ProcessLink
@@ -156,7 +156,7 @@ class InterpreterHost(Starter):
             raise
         data, control, ledger = self._fds
         code = _RUN.format(
-            path=[entry for entry in sys.path if type(entry) is str],
+            path=path_entries(),
             data=data, control=control, ledger=ledger, limit=LIMIT, depth=nesting.depth + 1,
         )  # fmt: skip
         try:

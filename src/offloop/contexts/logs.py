@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 from offloop.child.filters import find_category
+from offloop.reentry import raise_later
 from offloop.wire.frames import LOG, WARNING
 
 #: Seconds of handling in one turn of the event loop, after which other callbacks get theirs.
@@ -85,7 +86,7 @@ class LogQueue:
             else:
                 self._show_warning(pickle.loads(payload))
         except (SystemExit, KeyboardInterrupt) as error:
-            self._loop.call_soon(_raise, error)  # not from here, where other frames wait to be read
+            raise_later(error)  # not from here, where other frames wait to be read
         except BaseException as error:
             self._report(number, kind, error)
 
@@ -110,7 +111,9 @@ class LogQueue:
             what = f"worker {number} warned, which the filters of warnings make an error"
         try:
             self._loop.call_exception_handler({"message": what, "exception": error})
-        except Exception:  # it logs, to the very handler that has just failed
+        except (SystemExit, KeyboardInterrupt) as end:
+            raise_later(end)
+        except BaseException:  # it logs, to the very handler that has just failed
             traceback.print_exc()
 
 
@@ -152,7 +155,3 @@ def _warning_of(names: list[str], text: str) -> Warning:
         except Exception:
             pass  # it wants other arguments; the class that it derives from may do
     return UserWarning(text)
-
-
-def _raise(error: BaseException) -> None:
-    raise error

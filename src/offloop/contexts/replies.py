@@ -10,6 +10,7 @@ from offloop.contexts.fetching import Fetches
 from offloop.contexts.lending import Lending
 from offloop.errors import SerializationError
 from offloop.link import LinkOwner
+from offloop.reentry import raise_later
 from offloop.wire.codec import ReplyDecoder
 from offloop.wire.definitions import Definitions
 from offloop.wire.failure import decode_failure
@@ -53,7 +54,7 @@ class Replies:
             problem = unloadable_reply("a result", name_behind(flags, ref, payload), error)
             owner.link_failure(id, problem, start, end)
             if isinstance(error, KeyboardInterrupt):
-                raise
+                raise_later(error)  # other outcomes came along, and wait to be handed on
         else:
             owner.link_result(id, value, start, end)
 
@@ -69,7 +70,7 @@ class Replies:
         except BaseException as error:
             sink.spoil(unloadable_reply("an item", name_behind(flags, ref, payload), error))
             if isinstance(error, KeyboardInterrupt):
-                raise
+                raise_later(error)
         else:
             sink.put(value, int(size) or len(payload))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from offloop.child import layout
 from offloop.child.layout import JOIN, QUICK, Copy, LargeBuffers, Part, shared, shared_values
+from offloop.contexts.imports import path_entries
 from offloop.contexts.lending import Lending
 from offloop.contexts.outbox import Outbox
 from offloop.contexts.verbosity import verbosity
@@ -70,7 +71,7 @@ class Sender:
         """Send tasks; returns those that can't be pickled, with the errors."""
         if sys.path != self._path:
             self._path = list(sys.path)
-            self._write(frame(PATH, self._encoder.encode(self._path)))
+            self._write(frame(PATH, self._encoder.encode(path_entries())))
         if verbosity.version() != self._verbosity:
             settings = verbosity.settings()
             self._verbosity = settings["version"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any, NamedTuple
 
+from offloop.contexts.imports import path_entries
 from offloop.contexts.verbosity import verbosity
 
 
@@ -33,14 +33,14 @@ class WorkerOptions(NamedTuple):
     def is_plain(self) -> bool:
         """Whether nothing that a worker was given can be the death of it while it starts."""
         given = self.environment, self.bootstrap, self.memory_limit
-        return given == (None, None, None) and not self.preloads
+        return not self.preloads and all(each is None for each in given)
 
     def setup(self) -> dict[str, Any]:
         """The payload of a worker's first frame, with what is taken from this process now."""
         options = self._asdict()
         if self.bootstrap is not None and not callable(self.bootstrap):
             options["bootstrap"] = os.path.abspath(self.bootstrap)
-        options["path"] = sys.path
+        options["path"] = path_entries()
         options["verbosity"] = verbosity.settings()
         if options["cwd"] is None:
             try:

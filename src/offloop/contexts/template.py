@@ -20,7 +20,7 @@ from offloop.child.lowlevel import MSG_CMSG_CLOEXEC
 from offloop.child.modules import is_allowed
 from offloop.contexts.ends import duplicates
 from offloop.contexts.forks import close_in_forks
-from offloop.contexts.imports import foreign_finders
+from offloop.contexts.imports import foreign_finders, path_entries
 from offloop.contexts.watch import ExitWatch, Lifeline
 from offloop.errors import WorkerStartError
 from offloop.wire.frames import (
@@ -116,7 +116,7 @@ def launch(python: Interpreter, code: str, fds: tuple[int, ...]) -> Launched:
 def configuration(python: Interpreter, limit: int) -> bytes:
     """The frame that makes a new interpreter like this one."""
     config = {
-        "path": sys.path,
+        "path": path_entries(),
         "prefix": sys.prefix,
         "exec_prefix": sys.exec_prefix,
         "argv": sys.argv[:1],

@@ -43,6 +43,7 @@ class Meter:
         lost: seconds that tasks had run when their worker ended.
         capacity: seconds that workers were there for tasks, times the tasks each may run at a time.
         sent, received: bytes to workers, and from them.
+        exit_code: how the worker exited; 0 until it has.  It is not summed.
     """
 
     def __init__(self) -> None:
@@ -53,6 +54,7 @@ class Meter:
         self.errors = self.starts = self.restarts = self.crashes = self.failed_starts = 0
         self.lost = self.capacity = 0.0
         self.sent = self.received = 0
+        self.exit_code = 0
 
     def digest(self) -> None:
         """Sort what has gathered into the histograms."""

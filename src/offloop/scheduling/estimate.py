@@ -8,6 +8,8 @@ from typing import Any, cast
 
 #: Kinds of task whose durations are remembered.
 MAX_KINDS = 4096
+#: Partials of partials, of which the innermost's function is the kind.
+MAX_DEPTH = 16
 #: One measurement raises an estimate at most that many times, and by that many seconds.
 GROWTH, STEP = 8.0, 20e-6
 
@@ -68,7 +70,9 @@ class Kinds:
     @staticmethod
     def _of_callable(target: Any) -> object:
         """What stands for a callable without code of its own; never an object that holds a user's data."""
-        while hasattr(target, "func"):  # a partial, which may be made anew for every task
+        for _ in range(MAX_DEPTH):  # a mock has any attribute, without end
+            if not hasattr(target, "func"):  # a partial, which may be made anew for every task
+                break
             target = target.func
         if isinstance(target, BuiltinFunctionType):
             owner = type(target.__self__)

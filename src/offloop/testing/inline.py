@@ -40,8 +40,6 @@ class InlineWorkerFactory(WorkerFactory):
       it runs nobody can cancel it, a ``timeout`` passes unnoticed, and what it
       waits for must not depend on the loop.  (If it would wait for a message of
       its caller's, it gets a `RuntimeError`.)
-    * It runs inside a running event loop, as in any worker that has run an
-      async task before: ``asyncio.run`` in it is refused.
     * An async task that goes on though it was cancelled, or its worker killed,
       can't be ended: it is abandoned, with a `RuntimeWarning`.
     * A task that ends its process ends the program.

@@ -108,8 +108,18 @@ def reduce_code(pickler: TablePickler, obj: Any) -> Any:
     cp = cloudpickle()
     maker, args, state, _, _, _ = cp._dynamic_class_reduce(obj)
     if maker is cp._make_skeleton_class:
-        args[3]["__qualname__"] = obj.__qualname__  # which cloudpickle drops
+        args[3].update(_dropped(obj, args[2]))
     return make_class, (maker, *args), state, None, None, set_class_state
+
+
+def _dropped(cls: type, bases: tuple[Any, ...]) -> dict[str, Any]:
+    """What a class must have while it is being made, and cloudpickle leaves out."""
+    dropped: dict[str, Any] = {"__qualname__": cls.__qualname__}
+    slots = cls.__dict__.get("__slots__")
+    gives_its_own = any(getattr(base, "__qualname__", "") == "NamedTuple" for base in bases)
+    if isinstance(slots, (str, tuple, list, dict)) and not gives_its_own:  # an iterator would be used up
+        dropped["__slots__"] = slots
+    return dropped
 
 
 def _reduce_function(pickler: TablePickler, fn: types.FunctionType) -> Any:
