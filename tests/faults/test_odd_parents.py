@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pytest
 from matrix import CONTEXTS
-from support import tasks
+from support import no_pidfds, tasks
 from support.scripts import run_script
 
 from offloop import ProcessWorkerFactory, TaskTimeout, WorkerCrashed, WorkerPool
@@ -84,16 +84,41 @@ def test_a_parent_whose_directory_was_deleted(method: str, tmp_path: Path) -> No
     assert not done.stderr
 
 
+async def check_without_pidfds(factory: ProcessWorkerFactory) -> None:
+    async with WorkerPool(1, factory=factory) as pool:
+        with pytest.raises(WorkerCrashed) as caught:
+            await pool.submit(os._exit, 3)
+        assert caught.value.exit_code == 3
+        assert (await pool.submit(os.getppid) == os.getpid()) == (factory.start_method == "exec")
+
+
 @pytest.mark.parametrize("method", ["template", "exec"])
 async def test_a_parent_without_pidfds_hears_of_its_workers_ends(
     method: Literal["template", "exec"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(os, "pidfd_open")
+    await check_without_pidfds(ProcessWorkerFactory(start_method=method))
+
+
+@pytest.mark.parametrize("method", ["template", "exec"])
+async def test_pidfds_that_the_system_refuses_are_as_good_as_none(
+    method: Literal["template", "exec"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "pidfd_open", no_pidfds.refuse, raising=False)
+    preload, env = [no_pidfds.__name__], {no_pidfds.VARIABLE: "1"}
+    await check_without_pidfds(ProcessWorkerFactory(start_method=method, preload=preload, env=env))
+
+
+@pytest.mark.filterwarnings("ignore:no shared memory:RuntimeWarning")
+@pytest.mark.parametrize("method", ["template", "exec"])
+async def test_a_parent_that_may_have_no_memfd_has_workers(
+    method: Literal["template", "exec"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "memfd_create", no_pidfds.refuse, raising=False)
     async with WorkerPool(1, factory=ProcessWorkerFactory(start_method=method)) as pool:
-        with pytest.raises(WorkerCrashed) as caught:
+        with pytest.raises(WorkerCrashed):
             await pool.submit(os._exit, 3)
-        assert caught.value.exit_code == 3
-        assert await pool.submit(abs, -1) == 1
+        assert await pool.submit(len, bytes(1 << 20)) == 1 << 20
 
 
 @pytest.mark.parametrize("context", CONTEXTS)

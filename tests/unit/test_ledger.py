@@ -7,7 +7,7 @@ import os
 import pickle
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import combinations_with_replacement
 from types import SimpleNamespace
 from typing import Any
@@ -345,35 +345,3 @@ class TestLastWords:
         assert bytes(ledger.journal) == before
         ledger.close()
         os.close(fd)
-
-
-@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="there are no seals")
-@pytest.mark.parametrize("change", [lambda fd: os.truncate(fd, 0), lambda fd: os.truncate(fd, SIZE * 2)])
-def test_no_worker_can_resize_the_page_under_its_parent(change: Callable[[int], None]) -> None:
-    fd = create_file()
-    with pytest.raises(PermissionError):
-        change(fd)
-    assert os.fstat(fd).st_size == SIZE
-    os.close(fd)
-
-
-def test_without_memfd_it_is_a_file_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "memfd_create")
-    fd = create_file()
-    try:
-        assert os.fstat(fd).st_nlink == 0
-        assert os.fstat(fd).st_size == SIZE
-        assert not os.get_inheritable(fd)
-    finally:
-        os.close(fd)
-
-
-def test_a_file_that_can_not_be_sealed_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    import fcntl
-
-    def refuse(*_: object) -> None:
-        raise PermissionError("no seals here")
-
-    monkeypatch.setattr(fcntl, "fcntl", refuse)
-    with pytest.raises(PermissionError, match="no seals here"):
-        create_file()

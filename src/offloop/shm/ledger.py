@@ -42,6 +42,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from errno import EMFILE, ENFILE
 
 GENERATION, LENGTH, COUNT, SAID, CONTROL, SLOTS = 0, 1, 2, 3, 4, 5
 #: The file's parts, in bytes: words and journal, the last of stderr, the stack of a fatal signal.
@@ -56,21 +57,35 @@ MAX_SLOTS = 2000
 def create_file() -> int:
     """A descriptor of anonymous shared memory of `SIZE` bytes, sealed against resizing where possible."""
     if hasattr(os, "memfd_create"):
-        import fcntl
-
-        fd = os.memfd_create("offloop-ledger", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            os.truncate(fd, SIZE)
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
+            return sealed_memory("offloop-ledger", SIZE)
+        except OSError as error:  # old sandboxes forbid it
+            if error.errno in (EMFILE, ENFILE):  # a file would need a descriptor, too
+                raise
     import tempfile
 
     with tempfile.TemporaryFile() as file:
-        file.truncate(SIZE)
+        file.write(bytes(SIZE))  # a full disk is to be an error here, and not a SIGBUS of who writes there
+        file.flush()
         return os.dup(file.fileno())
+
+
+def sealed_memory(name: str, size: int) -> int:
+    """A descriptor of anonymous shared memory that nobody can resize; its pages are claimed as they are used.
+
+    Raises:
+        OSError: there is none, or it is forbidden.
+    """
+    import fcntl
+
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.truncate(fd, size)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 class Ledger:

@@ -40,6 +40,7 @@ from weakref import finalize
 
 from offloop.cpus import cgroup_memory, physical_memory
 from offloop.shm.free import FreeSegments
+from offloop.shm.ledger import sealed_memory
 from offloop.shm.mapping import exported, mapped, sides, unmap
 
 #: Buffers lie at multiples of this, in bytes: a cache line, and what NumPy and Arrow like.
@@ -67,18 +68,14 @@ class Segment:
     __slots__ = ("_fd", "loans", "map", "number", "size", "spent", "used_at", "view")
 
     def __init__(self, number: int, size: int) -> None:
-        import fcntl
-
         self.number = number
         self.size = size
         self.loans = 0
         self.used_at = 0.0
         self.spent = False  # to be closed rather than used again
-        fd = os.memfd_create("offloop-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fd = sealed_memory("offloop-segment", size)
         self._fd: int | None = fd
         try:
-            os.truncate(fd, size)  # pages are claimed as they are written
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             self.map = mapped(fd, size)
         except BaseException:
             os.close(fd)
