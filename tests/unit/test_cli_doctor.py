@@ -10,6 +10,7 @@ from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import pytest
+from support import no_pidfds
 
 from offloop.cli import bench, doctor, machine, main
 from offloop.cli.doctor import as_text, findings
@@ -128,6 +129,13 @@ def test_what_a_system_lacks_is_said_and_no_limit_is_none(monkeypatch: pytest.Mo
     assert check("pidfd").verdict == "none"
     assert check("descriptors") == Finding("ok", "descriptors", "no limit")
     assert check("processes") == Finding("ok", "processes", "no limit")
+
+
+def test_what_a_system_refuses_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("memfd_create", "pidfd_open"):
+        monkeypatch.setattr(os, name, no_pidfds.refuse, raising=False)
+    assert check("shared memory").verdict == "none"
+    assert check("pidfd").verdict == "none"
 
 
 def test_ignored_children_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:

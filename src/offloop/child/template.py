@@ -86,14 +86,10 @@ class Template:
 
     def _watch_parent(self, own: list[int]) -> list[int]:
         """A pidfd of the parent: its socket may be held open by a child that it forked."""
-        if not hasattr(os, "pidfd_open"):
-            return []
-        try:
-            fd = os.pidfd_open(self._parent)
-        except OSError:
-            return []
-        own.append(fd)
-        return [fd]
+        fd = _descriptor_of(self._parent)
+        watched = [fd] if fd >= 0 else []
+        own += watched
+        return watched
 
     def _reap(self) -> None:
         while True:
@@ -154,7 +150,7 @@ class Template:
         return True
 
     def _announce(self, request: int, pid: int) -> None:
-        pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
+        pidfd = _descriptor_of(pid)
         self._say(frame(SPAWNED, id=request, ref=pid), (pidfd,) if pidfd >= 0 else ())
         if pidfd >= 0:
             os.close(pidfd)
@@ -168,6 +164,14 @@ class Template:
         for fd in own:
             os.close(fd)
         die_with_parent(template)
+
+
+def _descriptor_of(pid: int) -> int:
+    """A pidfd of a process; -1 where there are none, as before Linux 5.3 and in old sandboxes."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return -1
 
 
 def die_with_parent(parent: int) -> None:

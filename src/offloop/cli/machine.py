@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import psutil
 
+from offloop.contexts.watch import descriptor_of
 from offloop.cpus import cgroup_memory, cgroup_processes, cgroup_quota, usable_cpus
 from offloop.crashreport import human_size
 
@@ -72,11 +73,12 @@ def _memory() -> Finding:
 
 
 def _shared_memory() -> Finding:
-    if not hasattr(os, "memfd_create"):
+    try:
+        descriptor = os.memfd_create("offloop-doctor")
+    except (AttributeError, OSError):
         return Finding(
             "none", "shared memory", "no memfd here: large arguments and results are sent through sockets"
         )
-    descriptor = os.memfd_create("offloop-doctor")
     try:
         os.ftruncate(descriptor, mmap.PAGESIZE)
         with mmap.mmap(descriptor, mmap.PAGESIZE) as mapped:
@@ -112,9 +114,10 @@ def _processes() -> Finding:
 
 
 def _pidfd() -> Finding:
-    if not hasattr(os, "pidfd_open"):
+    pidfd = descriptor_of(os.getpid())
+    if pidfd < 0:
         return Finding("none", "pidfd", "not here: a thread waits for each worker's end")
-    os.close(os.pidfd_open(os.getpid()))
+    os.close(pidfd)
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         return Finding("note", "pidfd", "works, but SIGCHLD is ignored: exit codes of workers may be unknown")
     return Finding("ok", "pidfd", "works: the end of a worker is noticed at once")
