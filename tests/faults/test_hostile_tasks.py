@@ -197,3 +197,21 @@ def nested(depth: int) -> list[Any]:
     for _ in range(depth):
         value = [value]
     return value
+
+
+class Unnamed(type):
+    """A class of classes that exit rather than say their name."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__module__", "__qualname__", "__name__"):
+            sys.exit(f"no {name}")
+        return super().__getattribute__(name)
+
+
+async def test_a_function_with_a_class_that_exits_when_asked_for_its_name_fails_alone() -> None:
+    namespace: dict[str, Any] = {"__name__": "made_by_hand", "Silent": Unnamed("Silent", (), {})}
+    exec("def function(): return Silent", namespace)
+    async with WorkerPool(1) as pool:
+        with pytest.raises(SerializationError, match="SystemExit"):
+            await pool.submit(namespace["function"])  # the pool's first task, for which it looks ahead
+        assert await pool.submit(abs, -1) == 1

@@ -9,6 +9,7 @@ from codec_link import ADD, Base, Color, Derived, Left, Link, Point, Right, func
 
 from offloop.wire.byvalue import cloudpickle
 from offloop.wire.definitions import GRACE
+from offloop.wire.pickling import is_named
 
 
 @pytest.fixture
@@ -151,3 +152,22 @@ def test_a_result_whose_class_was_evicted_meanwhile_is_still_of_that_class() -> 
     assert type(link.reply_decoder.decode(data)) is Point
     assert not link.decoder.number_of(Point)
     assert type(link.reply(copy)) is Point
+
+
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, ValueError])
+def test_a_class_that_does_not_say_its_name_is_not_named(error: type[BaseException]) -> None:
+    assert not is_named(silent_class(error), lambda _: True)
+
+
+def test_an_interrupt_while_a_class_is_asked_for_its_name_is_one() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        is_named(silent_class(KeyboardInterrupt), lambda _: True)
+
+
+def silent_class(error: type[BaseException]) -> type:
+    class Silent(type):
+        @property
+        def __module__(cls) -> str:  # type: ignore[override]
+            raise error
+
+    return Silent("Quiet", (), {})

@@ -110,6 +110,21 @@ def test_no_code_of_the_users_runs(module: ModuleType) -> None:
     assert foreseen(CallableTask(module.function)) == set()
 
 
+def test_whose_name_can_not_be_had_is_not_foreseen_and_the_rest_is(module: ModuleType) -> None:
+    class Touchy(type):
+        def __getattribute__(cls, name: str) -> Any:
+            raise SystemExit(name)
+
+    namespace: dict[str, Any] = {"__name__": "made_up", "Made": Touchy("Made", (), {})}
+    exec("def function(): return Made", namespace)
+    assert foreseen(CallableTask(namespace["function"])) == {"cloudpickle"}
+    nameless = ModuleType("nameless")
+    del nameless.__name__
+    namespace["Made"] = nameless
+    vars(module).update(json=sys.modules["json"])
+    assert foreseen(CallableTask(namespace["function"], module.function)) == {"json"}
+
+
 def test_what_may_not_be_loaded_before_a_fork_is_left_to_the_workers(module: ModuleType) -> None:
     vars(module).update(multiprocessing=ModuleType("multiprocessing"), own=tasks, numpy=ModuleType("numpy"))
     assert foreseen(CallableTask(module.function)) == set()

@@ -37,13 +37,23 @@ def modules_for(task: Any, importable: Callable[[str], bool]) -> list[str]:
     """
     names: dict[str, None] = {}
     for code in _code_of(task):
-        if is_named(code, importable):
-            names.update(dict.fromkeys(_used_by(code.__module__)))
-        elif type_of(code) is FunctionType:
-            names.update(dict.fromkeys(_used_by_function(code, importable)))
-        else:
-            names[_MAKER] = None
+        try:
+            names.update(dict.fromkeys(_needed_for(code, importable)))
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            pass  # a name that somebody's metaclass or module does not tell
     return list(names)
+
+
+def _needed_for(code: Any, importable: Callable[[str], bool]) -> Iterator[str]:
+    """What a worker imports for one function or class."""
+    if is_named(code, importable):
+        yield from _used_by(code.__module__)
+    elif type_of(code) is FunctionType:
+        yield from _used_by_function(code, importable)
+    else:
+        yield _MAKER
 
 
 def define_ahead(task: Any, definitions: Definitions) -> None:

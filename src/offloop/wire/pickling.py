@@ -247,6 +247,8 @@ def is_named(obj: Any, importable: Callable[[str], bool]) -> bool:
             return False
         for name in path.split("."):
             found = getattr(found, name)
-    except Exception:  # attributes can be anything here, and a module may have a __getattr__
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # attributes can be anything here, metaclasses and modules have a __getattr__
         return False
     return found is obj and not is_registered(module_name) and importable(module_name)
