@@ -142,7 +142,7 @@ def describe(task: object, limit: int = 80) -> str:
     try:
         text = f"{name_of(task)}(…)" if hides_arguments() else _describe(task)
     except BaseException:  # user code: it may exit, and this is called while executions are settled
-        text = type.__getattribute__(type(task), "__name__")
+        text = class_name(task)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -150,8 +150,14 @@ def name_of(task: object) -> str:
     """The name of a task's function or class, without arguments; like `describe` it never raises."""
     try:
         return _call_of(task)[0]
-    except Exception:
-        return type(task).__name__
+    except BaseException:
+        return class_name(task)
+
+
+def class_name(obj: object) -> str:
+    """The name of an object's class, whatever a metaclass makes of that."""
+    name: str = type.__getattribute__(type(obj), "__name__")
+    return name
 
 
 def _call_of(task: Any) -> tuple[str, tuple[Any, ...]]:

@@ -24,7 +24,8 @@ from offloop.observe.chrome import (
 from offloop.observe.lanes import Lanes
 from offloop.observe.writer import BatchWriter
 from offloop.observed import Ending, Observer, observe, unobserve
-from offloop.task import describe, name_of
+from offloop.task import class_name, describe, name_of
+from offloop.wire.tracebacks import brief
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher
@@ -139,7 +140,7 @@ class Trace(Observer):
             more += f',"received":{ending.received}'
         if text is not None or execution.attempt > 1:
             attempt = execution.attempt - (ending.outcome == "retried")
-            error = None if ending.error is None else type(ending.error).__name__
+            error = None if ending.error is None else class_name(ending.error)
             more += details(task=text, error=error, attempt=attempt if attempt > 1 else None)
         if start is None or ending.worker is None:
             line = unrun_line(self._pid, name, end, execution.id, queued, ending.outcome, more)
@@ -165,7 +166,7 @@ class Trace(Observer):
         if exit.out_of_memory:
             args["out_of_memory"] = True
         if exit.problem is not None:
-            args["problem"] = f"{type(exit.problem).__name__}: {exit.problem}"[:500]
+            args["problem"] = brief(exit.problem)[:500]
         self._add(event_line("i", how, self._pid, lane, monotonic(), args, s="t"))
 
     def closed(self) -> None:

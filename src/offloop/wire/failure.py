@@ -43,7 +43,7 @@ _CONTEXT = "\nDuring handling of the above exception, another exception occurred
 # loop over its results, or the whole program, none of which the task meant.
 _CONTROL_FLOW = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration)
 # By name, because importing asyncio costs a worker 50 ms.
-_CANCELLED = (("asyncio.exceptions", "CancelledError"), ("concurrent.futures._base", "CancelledError"))
+_CANCELLED = {"asyncio.exceptions.CancelledError", "concurrent.futures._base.CancelledError"}
 
 
 class _Node:
@@ -121,8 +121,8 @@ def is_control_flow(cls: type) -> bool:
     StopAsyncIteration, asyncio's and concurrent.futures' CancelledError, and
     their subclasses.
     """
-    names = ((base.__module__, base.__name__) for base in cls.__mro__)
-    return issubclass(cls, _CONTROL_FLOW) or any(name in _CANCELLED for name in names)
+    bases = type.__getattribute__(cls, "__mro__")  # a metaclass may do anything
+    return issubclass(cls, _CONTROL_FLOW) or any(type_name_of(base) in _CANCELLED for base in bases)
 
 
 def _collect(root: BaseException) -> tuple[list[BaseException], list[Links]]:
