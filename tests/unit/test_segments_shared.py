@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -13,6 +14,7 @@ from segment_peers import SIZE, Peers, open_descriptors, peers
 
 from offloop.shm import imports, mapping
 from offloop.shm.imports import Borrowed
+from offloop.shm.segments import Loan
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="there are no memfds")
 
@@ -89,6 +91,56 @@ def test_other_buffers_are_not_found(peers: Peers) -> None:
     assert peers.imports.find(memoryview(bytearray(10))) is None
     assert peers.imports.find(view.toreadonly()) is None
     assert peers.imports.find(view[:0]) is None
+
+
+def test_a_buffer_in_a_loan_where_smaller_ones_have_ended_is_found(peers: Peers) -> None:
+    smaller = peers.lend(SIZE, SIZE, SIZE)
+    number = smaller[0]
+    smaller[1].clear()
+    again, (view,) = peers.lend(3 * SIZE)
+    assert again == number
+    for _ in range(2):
+        found = peers.imports.find(view[2 * SIZE + 100 :])
+        assert found is not None
+        assert (found[0].loan, found[1]) == ((number, 0, 3 * SIZE), 2 * SIZE + 100)
+
+
+def test_no_buffer_is_found_in_a_loan_that_it_is_longer_than(peers: Peers) -> None:
+    segment = peers.pool.obtain(2 * SIZE)
+    peers.imports.add(segment.number, segment.take_descriptor(), segment.size)
+    whole = peers.imports.borrow(segment.number, 0, 2 * SIZE)
+    at = ctypes.addressof(ctypes.c_char.from_buffer(whole))
+    peers.imports._loans[at].loan = Loan(segment.number, 0, SIZE)
+    assert peers.imports.find(whole) is None
+    assert peers.imports.find(whole[100 : SIZE + 1]) is None
+    assert peers.imports.find(whole[SIZE:]) is None
+    assert peers.imports.find(whole[100:SIZE]) is not None
+
+
+def test_to_find_a_buffer_few_of_the_loans_are_looked_at(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot, looks = vars(Borrowed)["address"], []
+
+    def look(borrowed: Borrowed) -> int:
+        looks.append(borrowed)
+        return int(slot.__get__(borrowed))
+
+    _, views = peers.lend(*[SIZE] * 200)
+    monkeypatch.setattr(Borrowed, "address", property(look, slot.__set__))
+    for view in views:
+        assert peers.imports.find(view) is not None
+        assert peers.imports.find(view[100:]) is not None
+    assert len(looks) <= 4 * len(views)
+
+
+def test_addresses_of_loans_that_have_ended_are_not_kept_for_ever(peers: Peers) -> None:
+    segment = peers.pool.obtain(1000 * SIZE)
+    peers.imports.add(segment.number, segment.take_descriptor(), segment.size)
+    for offset in range(0, 1000 * SIZE, SIZE):
+        peers.imports.borrow(segment.number, offset, SIZE)
+    assert len(peers.told) == 1000
+    assert len(peers.imports._addresses) < 100
 
 
 def test_a_loan_that_nobody_sees_goes_over_and_is_not_returned(peers: Peers) -> None:

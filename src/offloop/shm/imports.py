@@ -5,12 +5,16 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
 from offloop.shm.mapping import check_sealed, exported, mapped, sides, unmap
 from offloop.shm.segments import Loan
+
+#: How many addresses of loans that have ended may be kept, beside as many as there are loans.
+_STALE = 64
 
 
 class Borrowed(ref[Any]):
@@ -60,6 +64,9 @@ class Imports:
         self._maps: dict[int, tuple[mmap.mmap, int]] = {}
         self._missing: dict[int, str] = {}  # segments that could not be mapped: why
         self._loans: dict[int, Borrowed] = {}  # by address
+        # Those addresses, ascending, and some of loans that have ended.  A loan may end at any moment and
+        # on any thread, in which no list can be searched and changed in one step: so that takes none away.
+        self._addresses: list[int] = []
         sides.add(self)
 
     def add(self, number: int, fd: int | None, size: int) -> None:
@@ -97,7 +104,16 @@ class Imports:
         borrowed = self._loans[address] = Borrowed(owner, self._ended)
         borrowed.address, borrowed.loan = address, Loan(number, offset, size)
         borrowed.is_going_over = borrowed.spent = False
+        self._note_address(address)
         return memoryview(owner).cast("B")
+
+    def _note_address(self, address: int) -> None:
+        addresses = self._addresses
+        at = bisect_left(addresses, address)
+        if at == len(addresses) or addresses[at] != address:
+            addresses.insert(at, address)
+            if len(addresses) > 2 * len(self._loans) + _STALE:
+                self._addresses = sorted(self._loans)
 
     def decline(self, number: int) -> None:
         """End a loan that was not borrowed."""
@@ -113,10 +129,22 @@ class Imports:
         if buffer.readonly or not buffer.nbytes:
             return None
         address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
-        for borrowed in list(self._loans.values()):
-            offset = address - borrowed.address
-            if offset >= 0 and offset + buffer.nbytes <= borrowed.loan.size:
-                return borrowed, offset
+        borrowed = self._loans.get(address) or self._last_before(address)
+        offset = address - borrowed.address if borrowed is not None else 0
+        if borrowed is None or offset + buffer.nbytes > borrowed.loan.size:
+            return None
+        return borrowed, offset
+
+    def _last_before(self, address: int) -> Borrowed | None:
+        """Of the loans that begin before an address, which do not overlap, the last."""
+        addresses = self._addresses
+        at = bisect_right(addresses, address)
+        while at:
+            at -= 1
+            borrowed = self._loans.get(addresses[at])
+            if borrowed is not None:
+                return borrowed
+            del addresses[at]
         return None
 
     def _ended(self, borrowed: Borrowed) -> None:
