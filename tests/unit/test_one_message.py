@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import numpy
 import pytest
 
+from offloop.child import port as worker_port
 from offloop.child.exchange import Exchange
 from offloop.child.layout import QUICK, THRESHOLD, Copy
 from offloop.child.port import SocketPort
 from offloop.contexts.sending import Sender
 from offloop.shm.ledger import Ledger, create_file
 from offloop.task import CallableTask
+from offloop.wire import cpickle
 from offloop.wire.definitions import Definitions
 from offloop.wire.frames import CALL_ARGS, LOANS, RESULT, SEGMENT, FrameDecoder
 
@@ -98,6 +101,27 @@ def test_nothing_comes_between_the_parts_of_a_frame(ledger: Ledger) -> None:
     port.flush()
     assert [kind for kinds in sock.kinds for kind in kinds if kind == RESULT] == [RESULT] * 2
     assert not sock._frames.mid_frame
+
+
+@pytest.mark.parametrize("value", ["x" * THRESHOLD, 1 << 8 * THRESHOLD, "small"], ids=["str", "int", "small"])
+def test_text_and_numbers_are_pickled_once(
+    value: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pickles = []
+
+    def dumps(obj: Any, protocol: int) -> bytes:
+        pickles.append(pickle.dumps(obj, protocol))
+        return pickles[-1]
+
+    for module in (worker_port, cpickle):
+        monkeypatch.setattr(module, "dumps", dumps)
+    sock: Any = Messages()
+    port = SocketPort(sock, ledger, LIMIT, SILENT)
+    give(port, 1, value)
+    port.flush()
+    assert sock.kinds[-1] == [RESULT]
+    assert [pickle.loads(each) for each in pickles] == [value]
+    port.close()
 
 
 class Item:

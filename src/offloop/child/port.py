@@ -232,9 +232,11 @@ class SocketPort:
             if len(pickled) < layout.THRESHOLD:
                 self._write(kind, 0, id, pickled, start, end)
                 return None
-        content = shared((value,))[0] if type(value) in BYTES else value
-        buffers = LargeBuffers()
-        pickled = self._encoder.encode(content, buffers.take)
+            buffers = LargeBuffers()
+        else:
+            content = shared((value,))[0] if type(value) in BYTES else value
+            buffers = LargeBuffers()
+            pickled = self._encoder.encode(content, buffers.take)
         name = b""
         if type(value) not in PLAIN:
             # Behind the pickle, which ends by itself: a result that can't be
