@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.work import noop
 from offloop import WorkerPool
+from offloop.contexts.inlet import Inlet
 from offloop.contexts.process_link import ProcessLink
 from offloop.contexts.sending import Sender
 from offloop.dispatcher import Dispatcher
@@ -25,7 +26,7 @@ STEPS: list[tuple[type, str, str]] = [
     (Scheduler, "plan", "  deciding"),
     (Sender, "send", "  pickling, framing, the write to the socket"),
     (ProcessLink, "_readable", "results: from the socket to the executions"),
-    (ProcessLink, "_receive", "  the read from the socket, frames to records"),
+    (Inlet, "receive", "  the read from the socket, frames to records"),
     (ProcessLink, "_deliver", "  records to results"),
 ]
 

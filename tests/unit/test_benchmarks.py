@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))  # the benchmarks are no part of the installed package
 
-from benchmarks import command, report, suite  # noqa: E402
+from benchmarks import command, report, suite, where  # noqa: E402
 from benchmarks.model import Case, Contender, Goal, Line, Results, Row, Settings, fastest  # noqa: E402
 from benchmarks.runner import run_case  # noqa: E402
 from benchmarks.scheduling import list_schedule, mixed_durations  # noqa: E402
@@ -90,6 +90,11 @@ def test_a_quick_run_measures_all_that_goals_need(name: str) -> None:
         if line.goal is not None:
             assert line.ours[0] in measured
             assert line.reference is None or line.reference[1][0] in measured
+
+
+@pytest.mark.parametrize(("owner", "name"), [step[:2] for step in where.STEPS])
+def test_every_step_of_a_tasks_way_that_is_timed_is_there(owner: type, name: str) -> None:
+    assert callable(getattr(owner, name, None))
 
 
 # -- rows
