@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from codec_link import ADD, Link, function
 
+from offloop.wire.captures import Captures
+
 
 @pytest.fixture
 def link() -> Link:
@@ -50,6 +52,22 @@ def test_a_changed_global_makes_a_new_definition(link: Link, source: str) -> Non
     assert first != second
     assert link.decoder.resolve(second)(1) == 6
     assert link.encoder.reference(f) == second
+
+
+@pytest.mark.parametrize(
+    "link_of_chain",
+    ["def f{0}(): return f{1}()", "class f{0}:\n def __call__(self): return f{1}()()"],
+    ids=["functions", "classes"],
+)
+def test_the_end_of_a_chain_longer_than_the_stack_is_looked_at(link_of_chain: str) -> None:
+    length = 2 * sys.getrecursionlimit()
+    chain = [link_of_chain.format(number, number + 1) for number in range(length)]
+    f = function("\n".join([*chain, f"def f{length}(): return K", "def f(): return f0()"]), K=1)
+    captures = Captures(f, lambda _: False, lambda _: False)
+    assert not captures.mutable
+    assert captures.hold()
+    f.__globals__["K"] = 2
+    assert not captures.hold()
 
 
 def test_a_global_that_appears_later_is_noticed(link: Link) -> None:

@@ -76,6 +76,7 @@ class Captures:
     __slots__ = (
         "_cells",
         "_classes",
+        "_due",
         "_functions",
         "_importable",
         "_is_named",
@@ -97,9 +98,11 @@ class Captures:
         self._classes: list[tuple[type, Any, dict[str, Any]]] = []
         self._seen: set[Any] = set()
         self._pending: list[type] | None = []
+        self._due: list[Any] = []  # functions and classes to be walked
         self._is_named = is_named
         self._importable = importable
         self._code(root)
+        self._walk()
         if not self.mutable:
             self._walk_classes()
         self._seen.clear()
@@ -160,24 +163,31 @@ class Captures:
         return f"{kind.__module__}.{kind.__qualname__}" in _NAMED_ATOMS
 
     def _code(self, value: Any) -> None:
-        """Walk a function or class that travels by value."""
+        """Have a function or class walked that travels by value."""
         if id(value) in self._seen:
             return
         self._seen.add(id(value))
-        if type(value) is FunctionType:
-            self._function(value)
-        elif type(value) is CACHED_FUNCTION:
+        if type(value) is CACHED_FUNCTION:
             self._visit(getattr(value, "__wrapped__", None))
-        elif self._pending is not None:
-            self._pending.append(value)
+        elif type(value) is FunctionType or self._pending is None:
+            self._due.append(value)
         else:
-            self._class(value)
+            self._pending.append(value)
+
+    def _walk(self) -> None:
+        """Walk what is due, one after the other: chains of functions may be longer than the stack is deep."""
+        while self._due:
+            value = self._due.pop()
+            if type(value) is FunctionType:
+                self._function(value)
+            else:
+                self._class(value)
 
     def _walk_classes(self) -> None:
         """Walk the classes once all that a function reaches without them is known not to be mutable."""
         pending, self._pending = self._pending, None
-        for cls in pending or ():
-            self._class(cls)
+        self._due.extend(pending or ())
+        self._walk()
         self.mutable = False
 
     def _function(self, fn: FunctionType) -> None:
