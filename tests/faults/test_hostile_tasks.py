@@ -23,6 +23,7 @@ from offloop import (
     WorkerCrashed,
     WorkerPool,
     WorkerStartError,
+    current_task,
 )
 
 
@@ -41,6 +42,14 @@ def close_everything() -> None:
 def close_everything_and_return() -> str:
     os.closerange(3, 256)
     return "kept"
+
+
+def take_the_voice_and_report() -> str:
+    """Close the descriptor on which the worker says things, and have it say one."""
+    context: Any = current_task()
+    os.close(context._runner.port.voice._outlet._sock.fileno())
+    context.report(1)
+    return "not heard"
 
 
 def ignore_and_block() -> None:
@@ -86,7 +95,7 @@ def change_the_process() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-@pytest.mark.parametrize("task", [write_garbage_everywhere, close_everything])
+@pytest.mark.parametrize("task", [write_garbage_everywhere, close_everything, take_the_voice_and_report])
 async def test_whoever_spoils_the_conversation_loses_its_worker(task: Any) -> None:
     async with WorkerPool(1) as pool:
         executions = [pool.submit(abs, -1), pool.submit(task), pool.submit(abs, -2)]

@@ -25,7 +25,7 @@ def ends() -> Iterator[Ends]:
     """The parent's socket, the outlet, and the ledger's words."""
     ours, theirs = socket.socketpair()
     words: Any = [0] * (CONTROL + 1)
-    outlet = Outlet(theirs, Turns(), words)  # type: ignore[arg-type]
+    outlet = Outlet(theirs, Turns(), words, lambda: None)  # type: ignore[arg-type]
     theirs.close()
     yield ours, outlet, words
     ours.close()
@@ -150,6 +150,19 @@ def test_a_parent_that_is_gone_is_no_error(ends: Ends) -> None:
     outlet.send(numbered(101))
     assert outlet.closed
     assert not outlet.pending
+
+
+def test_a_socket_that_fails_is_told_once_and_one_closed_by_a_fork_never(ends: Ends) -> None:
+    _, outlet, words = ends
+    told: list[str] = []
+    forked = Outlet(outlet._sock, Turns(), words, lambda: told.append("forked"))  # type: ignore[arg-type]
+    forked.close()
+    failing = Outlet(outlet._sock, Turns(), words, lambda: told.append("failing"))  # type: ignore[arg-type]
+    failing._sock.close()  # as a task does that closes a descriptor which is not its own
+    for each in (forked, failing, failing):
+        each.send(numbered(1))
+    assert told == ["failing"]
+    assert not failing.pending
 
 
 def test_an_outlet_closed_by_a_fork_says_nothing(ends: Ends) -> None:

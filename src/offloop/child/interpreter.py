@@ -47,7 +47,7 @@ def main(data_fd: int, control_fd: int, ledger_fd: int, limit: int, depth: int) 
     ledger = Ledger(ledger_fd)
     os.close(ledger_fd)
     turns, threads = Turns(), Threads()
-    outlet = Outlet(sock, turns, ledger.words, threads.start)
+    outlet = Outlet(sock, turns, ledger.words, lambda: _shut(data), threads.start)
     control = InterpreterControl(sock, outlet, turns, limit)
     threads.start(control.serve, ())
     port = InterpreterPort(data, ledger, limit, outlet)
@@ -115,6 +115,14 @@ def _apply(options: dict[str, Any]) -> None:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it has just been made
 
 
+def _shut(sock: sockets.socket) -> None:
+    """Have whoever waits at either end of a socket see its end."""
+    try:
+        sock.shutdown(sockets.SHUT_RDWR)
+    except OSError:
+        pass  # the parent was first, or it is closed
+
+
 class InterpreterPort(SocketPort):
     """Looks out for modules that refuse this interpreter, where a task could still run elsewhere."""
 
@@ -141,10 +149,7 @@ class InterpreterControl(Control):
 
     def stop(self) -> None:
         """Have the thread end."""
-        try:
-            self._sock.shutdown(sockets.SHUT_RDWR)
-        except OSError:
-            pass  # the parent was first
+        _shut(self._sock)
 
     def _ended(self) -> None:
         self._turns.close()  # what was not begun runs elsewhere

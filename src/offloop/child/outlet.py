@@ -36,6 +36,8 @@ class Outlet:
             timeouts of the thread that reads there are not felt here.
         turns: keeps the cancellation of a task from cutting a frame in two.
         words: the ledger's words, where the bytes written are counted.
+        lost: called when the socket fails.  The parent is gone, or a task closed
+            the descriptor: a worker that can't speak must not go on as if it could.
         start_thread: called with a function and its arguments.
     """
 
@@ -44,8 +46,10 @@ class Outlet:
         sock: sockets.socket,
         turns: Turns,
         words: memoryview[int],
+        lost: Callable[[], object],
         start_thread: Callable[[Callable[..., object], tuple[()]], object] = _thread.start_new_thread,
     ) -> None:
+        self._lost = lost
         self._start_thread = start_thread
         self._sock = sockets.socket(fileno=os.dup(sock.fileno()))
         self._turns = turns
@@ -67,7 +71,7 @@ class Outlet:
         """Send a frame; what the socket does not take now is written later by a thread.
 
         It does not wait, unless `MOST` bytes wait already.  Nothing is raised if
-        the parent is gone.
+        the socket fails.
         """
         if self.closed:
             return
@@ -152,8 +156,9 @@ class Outlet:
                 count = self._sock.send(head, _FLAGS)
             except (BlockingIOError, TimeoutError):
                 return most
-            except OSError:  # the parent is gone, or a task closed every descriptor
+            except OSError:
                 self.closed = True
+                self._lost()
                 break
             self._sent += count
             self._words[CONTROL] = self._sent

@@ -34,7 +34,7 @@ def run_worker(data_fd: int, control_fd: int, ledger_fd: int, limit: int) -> int
     keep_last_words(ledger, ledger_fd)
     turns = Turns()
     turns.thread = _thread.get_ident()
-    outlet = Outlet(control, turns, ledger.words)
+    outlet = Outlet(control, turns, ledger.words, lambda: os._exit(ORPHANED))
     atexit.register(outlet.flush)
     port = SocketPort(data, ledger, limit, outlet)
     _let_go_of_forks(port, control, outlet, turns)
