@@ -213,6 +213,20 @@ async def test_a_worker_without_shared_memory_warns_once_and_sends_the_slow_way(
     assert len(caught) == 1
 
 
+@pytest.mark.usefixtures("refused")
+@pytest.mark.parametrize("echo", [arrays.echo, arrays.aecho])
+async def test_what_a_worker_has_no_room_for_fails_its_task_alone(echo: Any) -> None:
+    async with WorkerPool(1) as pool:
+        await pool.submit(echo, 0)
+        worker = await pool.submit(arrays.leave_room, 16 << 20)
+        executions = [pool.submit(echo, np.zeros(64 << 20, np.uint8)), pool.submit(os.getpid)]
+        with pytest.warns(RuntimeWarning, match="slowly"):
+            lost, behind = await asyncio.gather(*executions, return_exceptions=True)
+        assert isinstance(lost, SerializationError)
+        assert "no room for its" in str(lost)
+        assert behind == worker
+
+
 async def test_the_memory_of_one_task_is_there_for_the_next() -> None:
     async with WorkerPool(1) as pool:
         for start in range(20):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import mmap
+import pickle
 import re
 import tracemalloc
+from errno import ENOMEM
 from pathlib import Path
 from struct import pack
 
@@ -20,6 +22,7 @@ from offloop.wire.frames import (
     LARGE,
     MAGIC,
     RESULT,
+    STREAMED,
     FrameDecoder,
     ProtocolError,
     frame,
@@ -181,6 +184,46 @@ class TestLargePayloads:
             decoder.feed(data[:HEADER_SIZE])
             payloads += [record[6] for record in decoder.feed(data[HEADER_SIZE:])]
         assert [bytes(payload[:1]) for payload in payloads] == [b"a", b"b"]
+
+
+class TestNoRoom:
+    """A payload that no memory is to be had for is passed over, and loading what stands for it says so."""
+
+    @pytest.fixture(autouse=True)
+    def no_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: int) -> mmap.mmap:
+            raise OSError(ENOMEM, "Cannot allocate memory")
+
+        monkeypatch.setattr(mmap, "mmap", refuse)
+
+    @pytest.mark.parametrize("size", [1, 1000, 1 << 30])
+    def test_what_follows_comes_as_it_was_sent(self, size: int) -> None:
+        lost = frame(CALL, bytes(LARGE), id=1, ref=7, flags=BUFFERS | STREAMED, end=2.0)
+        data = lost + frame(CALL, b"small", id=2)
+        # The second part begins within the payload: all at once, it would take no memory of its own.
+        parts = [data[:100], *(data[at : at + size] for at in range(100, len(data), size))]
+        decoder = FrameDecoder(LIMIT)
+        records = []
+        for part in parts:
+            records += decoder.feed(part)
+            assert decoder.wanted is None
+        assert [record[:6] for record in records] == [
+            (CALL, STREAMED, 7, 1, 0.0, 2.0),
+            (CALL, 0, 0, 2, 0.0, 0.0),
+        ]
+        assert records[1][6] == b"small"
+        assert decoder.taken == len(data)
+        assert not decoder.mid_frame
+        with pytest.raises(MemoryError, match=f"no room for its {LARGE} bytes"):
+            pickle.loads(records[0][6])
+
+    def test_until_it_has_passed_more_must_come(self) -> None:
+        decoder = FrameDecoder(LIMIT)
+        data = frame(RESULT, bytes(LARGE), ref=3)
+        assert decoder.feed(data[:-1]) == []
+        assert decoder.mid_frame
+        (record,) = decoder.feed(data[-1:])
+        assert record[2] == 0, "no name of a type stands behind it"
 
 
 class TestNumbers:

@@ -27,6 +27,8 @@ import mmap
 from collections.abc import Iterable, Sequence
 from struct import Struct
 
+from offloop.wire import cpickle
+
 #: ``(kind, flags, ref, id, start, end, payload)``
 Record = tuple[int, int, int, int, float, float, "bytes | memoryview"]
 
@@ -190,12 +192,29 @@ def split_buffers(payload: bytes | memoryview) -> tuple[memoryview, list[memoryv
     return parts[0], parts[1:]
 
 
+class NoRoom:
+    """What stands, pickled, in place of a payload that there was no room for: to load it is an error.
+
+    So whoever was to get the payload is told, and the conversation goes on.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return _refuse, (self._length,)
+
+
+def _refuse(length: int) -> None:
+    raise MemoryError(f"there was no room for its {length} bytes")
+
+
 class FrameDecoder:
     """Turns a stream of bytes into records.
 
     Feed it what was received; or, while `wanted` is not None, receive straight
     into that view and say how much with `filled`: a large payload then lands
-    where it stays.
+    where it stays.  Where no memory is to be had for one, `NoRoom` takes its place.
 
     Args:
         limit: the largest payload accepted, in bytes.
@@ -207,6 +226,7 @@ class FrameDecoder:
         self._head: tuple[int, int, int, int, float, float] | None = None
         self._body = memoryview(b"")
         self._got = 0
+        self._lost = 0  # bytes still to come of a payload that there is no room for
         #: How many bytes it was given.
         self.taken = 0
         self._missing = 0  # bytes of the frame whose first ones have come, unless it is a large one
@@ -214,7 +234,7 @@ class FrameDecoder:
     @property
     def wanted(self) -> memoryview | None:
         """Where the next bytes belong, while a large payload is under way."""
-        return self._body[self._got :] if self._head is not None else None
+        return self._body[self._got :] if self._head is not None and not self._lost else None
 
     @property
     def mid_frame(self) -> bool:
@@ -279,14 +299,23 @@ class FrameDecoder:
         return records
 
     def _begin_large(self, head: tuple[int, int, int, int, float, float], length: int, got: bytes) -> None:
-        # An anonymous map commits its pages as they are written, so a large
-        # claim by a peer that then sends nothing costs nothing.
-        self._head = head
-        self._body = memoryview(mmap.mmap(-1, length))
-        self._body[: len(got)] = got
-        self._got = len(got)
+        try:
+            # An anonymous map commits its pages as they are written, so a large
+            # claim by a peer that then sends nothing costs nothing.
+            body = memoryview(mmap.mmap(-1, length))
+        except (OSError, MemoryError):
+            kind, flags, ref, id, start, end = head
+            ref = 0 if kind in (RESULT, ITEM) else ref  # there it tells of the payload, as these flags do
+            self._head = (kind, flags & ~(BUFFERS | LENT | RAW), ref, id, start, end)
+            self._body = memoryview(cpickle.dumps(NoRoom(length)))
+            self._got, self._lost = len(self._body), length - len(got)
+            return
+        self._head, self._body, self._got = head, body, len(got)
+        body[: len(got)] = got
 
     def _feed_large(self, data: bytes) -> list[Record]:
+        if self._lost:
+            return self._feed_lost(data)
         wanted = self._body[self._got :]
         taken = min(len(wanted), len(data))
         wanted[:taken] = data[:taken]
@@ -294,3 +323,10 @@ class FrameDecoder:
         if taken < len(data):
             records += self.feed(data[taken:])
         return records
+
+    def _feed_lost(self, data: bytes) -> list[Record]:
+        taken = min(self._lost, len(data))
+        self._lost -= taken
+        self.taken += taken
+        records = self.filled(0) if not self._lost else []
+        return records + self.feed(data[taken:]) if taken < len(data) else records
