@@ -85,6 +85,21 @@ class TestLeases:
         assert world.scheduler.idle_deadline() is None
 
 
+class TestStarting:
+    def test_no_worker_starts_for_tasks_that_idle_ones_get_in_the_next_plan(self) -> None:
+        world = make_world(3)
+        for _ in range(2):
+            world.enqueue()
+        world.drain()
+        world.scheduler.pace.most = 1  # sending took long
+        items = [world.enqueue() for _ in range(2)]
+        assert not world.turn().start
+        assert world.scheduler.more
+        world.drain()
+        assert [item.outcome for item in items] == ["done"] * 2
+        assert len(world.scheduler.workers) == 2
+
+
 class TestRetiring:
     def test_an_idle_worker_retires_after_its_timeout_down_to_the_minimum(self) -> None:
         world, workers = ready_world(3, min_workers=1, idle_timeout=1.0)

@@ -261,7 +261,7 @@ class Scheduler(Keys[T]):
             left = self._deal(idle, left, max(MIN_DEAL, MAX_PLAN // max(len(idle), 1)), dispatch, now)
         if self.queue and left > 0:
             left = self._deal([w for w in self._hungry if not w.leases], left, MAX_PLAN, dispatch, now)
-        self._cut = left <= 0
+        self._cut = left <= 0 and bool(self.queue)
 
     def _deal(
         self,
@@ -342,6 +342,7 @@ class Scheduler(Keys[T]):
         start = [w for w in reserved if w.outstanding]
         start += [] if self.closing else self._replacements()
         starting = sum(w.phase == STARTING for w in self.workers.values()) if self.queue else 0
+        starting += sum(not w.leases for w in self._idle) if self._cut else 0  # the next plan serves them
         wanted = len(self.queue) - starting - sum(not w.outstanding for w in start)
         living = self._living()
         floor = 0 if self.closing or self.discouraged else self.limits.min_workers - living
