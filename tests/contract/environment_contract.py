@@ -41,6 +41,17 @@ class EnvironmentContract(Context):
             assert mailbox.drain() == []
         assert mailbox.drain() == ["value"]
 
+    @pytest.mark.parametrize("ttl", [1e10, 1e300])
+    async def test_an_entry_may_live_longer_than_a_system_can_wait(self, ttl: float) -> None:
+        async with self.worker() as worker:
+            identity = await worker.submit(tasks.identity)
+            for _ in range(2):  # the second comes when the worker has waited
+                await worker.enqueue(tasks.Remember("key", "value", ttl=ttl))
+                assert await worker.enqueue(tasks.Recall("key")) == "value"
+            await worker.submit(tasks.aecho, 1)  # it has an event loop from now on
+            assert await worker.enqueue(tasks.Recall("key")) == "value"
+            assert await worker.submit(tasks.identity) == identity
+
     async def test_an_idle_worker_frees_an_expired_entry_by_itself_and_once(self, mailbox: Mailbox) -> None:
         async with self.worker() as worker:
             await worker.enqueue(tasks.Remember("key", "value", ttl=0.2, on_delete=tasks.Tell(mailbox.path)))

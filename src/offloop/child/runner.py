@@ -35,6 +35,8 @@ else:
 #: Outcomes wait at most this long, in seconds, for others to be sent with; and never behind a task
 #: that is expected to take longer, which the scheduler relies on (`SHORT` there).
 FLUSH_AFTER = 0.001
+#: Seconds of the longest wait at a time: neither sockets nor queues take any number.
+LONGEST = 86_400.0
 #: Results of these types are neither awaited nor exhausted.
 PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
 #: Results of this type are exhausted.
@@ -209,7 +211,7 @@ class Runner:
         """Wait for records, and meanwhile let entries of the environment expire when they are due."""
         while True:
             deadline = self.environment.next_deadline()
-            timeout = max(0.0, deadline - monotonic()) if deadline is not None else None
+            timeout = min(max(0.0, deadline - monotonic()), LONGEST) if deadline is not None else None
             records = self.port.receive(timeout)
             if deadline is not None and monotonic() >= deadline:
                 self.environment.expire()
