@@ -130,3 +130,15 @@ class RetryContract(Context):
                 with pytest.raises(WorkerCrashed):
                     await execution
         assert log.lines() == ["1"]
+
+    async def test_seconds_that_are_more_than_a_float_can_be_are_for_ever(self, gate: Gate) -> None:
+        endless = 10**400
+        async with self.pool(1, cancel_grace=endless, idle_timeout=endless) as pool:
+            assert await pool.enqueue(tasks.Echo(1), timeout=endless) == 1
+            assert await pool.map(tasks.echo, [1, 2], timeout=endless) == [1, 2]
+            running = pool.submit(tasks.pass_gate, gate.path)
+            await gate.arrived()
+            running.cancel()
+            gate.open()
+            await asyncio.wait([running])
+            assert await pool.options(timeout=endless).submit(tasks.echo, 1) == 1

@@ -14,7 +14,7 @@ from support.gates import Gate, Mailbox
 
 from contract.base import Context
 from contract.stream_contract import BOTH_TELL, collect
-from offloop import SerializationError, WorkerCrashed
+from offloop import SerializationError, TaskFailed, WorkerCrashed
 from offloop.wire.credit import ITEMS
 
 
@@ -131,6 +131,15 @@ class StreamClosingContract(Context):
             async for _ in stream:
                 pass
         await worker.shutdown()
+
+    async def test_a_generator_that_raises_the_end_of_another_kind_has_failed(self) -> None:
+        async with self.worker() as worker:
+            for _ in range(2):
+                stream = worker.stream(streaming.yield_then_raise_async_end)
+                assert await anext(stream) == 1
+                with pytest.raises(TaskFailed, match="StopAsyncIteration: not the end"):
+                    await anext(stream)
+                await worker.submit(tasks.aecho, 1)  # it has an event loop from now on
 
 
 class StreamCrashContract(Context):

@@ -202,3 +202,9 @@ def spin_in_c(mailbox: str) -> None:
 
     tell(mailbox, "spins")
     max(itertools.repeat(0))  # never returns
+
+
+def yield_then_raise_async_end() -> Iterator[int]:
+    """Raises what ends an async generator."""
+    yield 1
+    raise StopAsyncIteration("not the end")

@@ -139,6 +139,31 @@ class Typed(typing.NamedTuple):
     a: int
 assert remote(lambda t: t.a, Typed(1)) == 1
 """,
+    "classes with slots": """
+class Plain:
+    __slots__ = ("x", "__own")
+    def __init__(self, x): self.x, self.__own = x, -x
+    def own(self): return self.__own
+@dataclasses.dataclass(slots=True)
+class Row:
+    x: int
+class Mixin:
+    __slots__ = ()
+class Mixed(Mixin):
+    __slots__ = "x"
+    def __init__(self, x): self.x = x
+class Broken(Exception):
+    __slots__ = ("x",)
+    def __init__(self, x):
+        super().__init__(x)
+        self.x = x
+for cls in (Plain, Row, Mixed, Broken):
+    made = remote(cls, 1)
+    assert type(made) is cls and made.x == 1
+    assert remote(lambda value: value, made).x == 1
+    assert remote(lambda value: hasattr(value, "__dict__"), made) is hasattr(made, "__dict__")
+assert remote(lambda: Plain(1).own()) == -1
+""",
     "classes of all kinds": """
 class Meta(type):
     def __call__(cls, *args):
