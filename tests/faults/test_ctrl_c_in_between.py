@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any, NoReturn
 
 import pytest
@@ -18,6 +18,16 @@ class Interrupted:
 
     def __reduce__(self) -> NoReturn:
         raise KeyboardInterrupt
+
+
+def _run_interrupted(interrupted: Coroutine[Any, Any, None], go_on: Coroutine[Any, Any, None]) -> None:
+    """Run the second on the event loop that a Ctrl-C has thrown the first one out of."""
+    loop = asyncio.new_event_loop()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(interrupted)
+    loop.run_until_complete(go_on)
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
 
 
 @pytest.mark.parametrize("position", [0, 2, 5])
@@ -38,12 +48,7 @@ def test_a_ctrl_c_while_a_task_is_pickled_costs_that_task_only(position: int) ->
 
     executions: list[Any] = []
     pool = WorkerPool(1)
-    loop = asyncio.new_event_loop()
-    with pytest.raises(KeyboardInterrupt):
-        loop.run_until_complete(enqueue())
-    loop.run_until_complete(go_on())
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
+    _run_interrupted(enqueue(), go_on())
 
 
 def _interrupt() -> NoReturn:
@@ -82,12 +87,7 @@ def test_a_ctrl_c_while_a_result_is_unpickled_costs_that_result_only(is_stream: 
     executions: list[Any] = []
     streams: list[Stream[Any]] = []
     pool = WorkerPool(1)
-    loop = asyncio.new_event_loop()
-    with pytest.raises(KeyboardInterrupt):
-        loop.run_until_complete(enqueue())
-    loop.run_until_complete(go_on())
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
+    _run_interrupted(enqueue(), go_on())
 
 
 def iter_interrupted() -> Iterator[InterruptedLater]:
