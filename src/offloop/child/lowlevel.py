@@ -6,6 +6,8 @@ worker's start, for nothing that a worker uses.
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
@@ -21,4 +23,12 @@ MSG_CMSG_CLOEXEC: int = getattr(sockets, "MSG_CMSG_CLOEXEC", 0)
 #: Room for the descriptors that come along with one receive.
 RIGHTS = sockets.CMSG_LEN(4 * 16)
 
-__all__ = ["MSG_CMSG_CLOEXEC", "RIGHTS", "signals", "sockets"]
+__all__ = ["MSG_CMSG_CLOEXEC", "RIGHTS", "descriptor_of", "signals", "sockets"]
+
+
+def descriptor_of(pid: int) -> int:
+    """A pidfd of a process; -1 if it is gone, or where there are none, as before Linux 5.3."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return -1

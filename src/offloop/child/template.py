@@ -16,7 +16,7 @@ import sys
 
 from offloop.child import install_kill_points, modules, nesting
 from offloop.child.control import ORPHANED
-from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, signals, sockets
+from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, descriptor_of, signals, sockets
 from offloop.child.process import leave, run_worker
 from offloop.child.standard import hold_standard_descriptors
 from offloop.wire.cpickle import loads
@@ -86,7 +86,7 @@ class Template:
 
     def _watch_parent(self, own: list[int]) -> list[int]:
         """A pidfd of the parent: its socket may be held open by a child that it forked."""
-        fd = _descriptor_of(self._parent)
+        fd = descriptor_of(self._parent)
         watched = [fd] if fd >= 0 else []
         own += watched
         return watched
@@ -150,7 +150,7 @@ class Template:
         return True
 
     def _announce(self, request: int, pid: int) -> None:
-        pidfd = _descriptor_of(pid)
+        pidfd = descriptor_of(pid)
         self._say(frame(SPAWNED, id=request, ref=pid), (pidfd,) if pidfd >= 0 else ())
         if pidfd >= 0:
             os.close(pidfd)
@@ -164,14 +164,6 @@ class Template:
         for fd in own:
             os.close(fd)
         die_with_parent(template)
-
-
-def _descriptor_of(pid: int) -> int:
-    """A pidfd of a process; -1 where there are none, as before Linux 5.3 and in old sandboxes."""
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return -1
 
 
 def die_with_parent(parent: int) -> None:

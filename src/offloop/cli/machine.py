@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import psutil
 
-from offloop.contexts.watch import descriptor_of
+from offloop.child.lowlevel import descriptor_of
 from offloop.cpus import cgroup_memory, cgroup_processes, cgroup_quota, usable_cpus
 from offloop.crashreport import human_size
 

@@ -9,15 +9,8 @@ import subprocess
 import threading
 from collections.abc import Callable
 
+from offloop.child.lowlevel import descriptor_of
 from offloop.contexts.forks import close_in_forks
-
-
-def descriptor_of(pid: int) -> int:
-    """A pidfd of a process; -1 where there are none, or it is gone."""
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return -1
 
 
 def end(pidfd: int) -> None:
