@@ -31,22 +31,22 @@ def check_int(name: str, value: object, least: float = -inf) -> int:
     return value
 
 
-def check_seconds(name: str, value: object, *, or_none: bool = False) -> float:
+def check_seconds(name: str, value: object, *, or_zero: bool = False) -> float:
     """Refuse what is no number of seconds above 0; returns it as a float, which may be infinite.
 
     Args:
         name: what it is called, for the message.
         value: a number.
-        or_none: whether it may be 0, as no time at all.
+        or_zero: whether it may be 0.
 
     Raises:
         TypeError: it is no number; ValueError: it is too low, or NaN.
     """
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if or_none and not value >= 0:
+    if or_zero and not value >= 0:
         raise ValueError(f"{name} must not be negative, not {value}")
-    if not or_none and not value > 0:
+    if not or_zero and not value > 0:
         raise ValueError(f"{name} must be above 0, not {value}")
     try:
         return float(value)
@@ -56,14 +56,11 @@ def check_seconds(name: str, value: object, *, or_none: bool = False) -> float:
 
 def check_options(timeout: object, priority: object, retries: object, key: Hashable) -> dict[str, Any]:
     """Refuse bad options of `Worker.enqueue`; returns them by name."""
-    return {
+    options = {
         "timeout": None if timeout is None else check_seconds("timeout", timeout),
         "priority": check_int("priority", priority),
         "retries": check_int("retries", retries, 0),
-        "key": _check_key(key),
+        "key": key,
     }
-
-
-def _check_key(key: Hashable) -> Hashable:
     hash(key)
-    return key
+    return options

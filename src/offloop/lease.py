@@ -111,8 +111,8 @@ class LeasedWorker(Worker):
 
     async def shutdown(self, *, cancel_pending: bool = False) -> int:
         """End this worker itself, once it has finished; the pool replaces it.  See `Worker.shutdown`."""
+        self.release()  # first, as it refuses other threads
         self._ended = self._ended or "The worker has been shut down"
-        self.release()
         if cancel_pending:
             self._cancel(self._state_.pinned)
         await _end_worker(self._dispatcher, self._state_)

@@ -33,7 +33,7 @@ class Room:
 
     def check(self, outstanding: int, more: int = 1) -> None:
         """Raise `QueueFull` unless there is room for so many more tasks."""
-        if self.most is not None and outstanding + more > self.most:
+        if not self.is_left(outstanding + more - 1):
             raise QueueFull(f"{self.limit} tasks are waiting, which is this pool's queue_limit")
 
     async def wait(self, dispatcher: Dispatcher) -> None:

@@ -81,14 +81,14 @@ class WorkerPool(Worker):
         limits = Limits(
             max_workers=self._max_workers,
             min_workers=min_workers,
-            idle_timeout=check_seconds("idle_timeout", idle_timeout, or_none=True),
+            idle_timeout=check_seconds("idle_timeout", idle_timeout, or_zero=True),
             max_tasks_per_worker=max_tasks_per_worker,
             slots=self._factory.slots,
             prefetch=self._factory.prefetch,
             latency=self._factory.latency,
             has_spare=self._factory.has_spare,
         )
-        grace = check_seconds("cancel_grace", cancel_grace, or_none=True)
+        grace = check_seconds("cancel_grace", cancel_grace, or_zero=True)
         policy = Policy(limits, queue_limit, grace, max_memory=max_memory_per_worker)
         self._dispatcher = Dispatcher(self._factory, policy, self)
 
