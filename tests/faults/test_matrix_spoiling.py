@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from matrix import Fault, Gives, Raises, matrix, survive
-from support import spoiling, tasks
+from support import faulty, spoiling, tasks
 
 from offloop import TaskFailed, WorkerCrashed, WorkerPool
 
@@ -46,8 +46,6 @@ DYING = [
     crash("exit with 1 and no goodbye", tasks.exit_process, 1),
     crash("ended by an alarm of its own", spoiling.die_by_alarm, match="SIGALRM"),
     crash("a frame that is too large", spoiling.write_frame_of, 1 << 62),
-    crash("SystemExit in a callback of the loop", spoiling.raise_in_callback, "SystemExit"),
-    crash("KeyboardInterrupt in a callback of the loop", spoiling.raise_in_callback, "KeyboardInterrupt"),
 ]
 
 
@@ -100,6 +98,14 @@ EVERYWHERE = [
     Fault("an async task stops its loop", call(spoiling.stop_loop), Gives("stopped")),
     Fault("an async task closes its loop", call(spoiling.close_loop), Raises(RuntimeError)),
     Fault("an async task cancels all others", call(spoiling.cancel_everything), Raises(TaskFailed)),
+    *(
+        Fault(f"{name} in a callback of the loop", call(spoiling.raise_in_callback, name), Gives("over"))
+        for name in ("SystemExit", "KeyboardInterrupt")
+    ),
+    *(
+        Fault(f"{name} in a subtask", call(faulty.fail_in_subtask, name), Raises(TaskFailed, match=name))
+        for name in ("SystemExit", "KeyboardInterrupt")
+    ),
     Fault("a task in the background fails", call(spoiling.leave_task_that_fails), Gives("left")),
 ]
 

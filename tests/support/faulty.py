@@ -37,6 +37,13 @@ async def afail_by_name(name: str, *args: Any) -> NoReturn:
     fail_by_name(name, *args)
 
 
+async def fail_in_subtask(name: str) -> None:
+    """`fail_by_name`, in another task of the worker's event loop, which this one awaits."""
+    import asyncio
+
+    await asyncio.gather(afail_by_name(name), asyncio.sleep(0))
+
+
 def fail_with_cause() -> NoReturn:
     """Raise one exception from another."""
     try:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
+import pytest
+
 from offloop import LocalEnvironment
 from offloop.child.runner import Runner
 from offloop.child.turns import Turns
@@ -110,6 +112,75 @@ def test_exit_requests_of_async_tasks_do_not_end_the_loop() -> None:
 
     reports = run(Turns(), {1: leave, 2: interrupt, 3: at_once})
     assert reports == [("SystemExit", 1), ("KeyboardInterrupt", 2), ("result", 3)]
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_exit_requests_of_subtasks_and_callbacks_cost_who_awaits_them_alone(
+    kind: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    def leave() -> None:
+        raise kind("on the loop")
+
+    async def subtask() -> None:
+        leave()
+
+    async def awaits_one() -> None:
+        await asyncio.create_task(subtask())
+
+    async def leaves_a_callback() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: leave())
+        loop.call_soon(leave)
+        await asyncio.sleep(0)
+
+    async def linger() -> None:
+        try:
+            await for_ever()
+        finally:
+            leave()
+
+    async def leaves_a_task_for_the_end() -> None:
+        background.append(asyncio.create_task(linger()))
+        await asyncio.sleep(0)
+
+    background: list[asyncio.Task[None]] = []
+    calls = {1: awaits_one, 2: leaves_a_callback, 3: at_once, 4: leaves_a_task_for_the_end}
+    reports = run(Turns(), calls, slots=4)
+    assert sorted(reports, key=lambda report: report[1]) == [
+        (kind.__name__, 1),
+        ("result", 2),
+        ("result", 3),
+        ("result", 4),
+    ]
+    assert caplog.text.count(f"{kind.__name__} in a callback or a subtask") == 3
+
+
+def test_what_goes_wrong_when_records_come_ends_the_worker() -> None:
+    class Deaf(FakePort):
+        def receive(self, timeout: float | None = None) -> list[Record] | None:
+            if timeout == 0:  # on the loop
+                raise MemoryError
+            return super().receive(timeout)
+
+    with pytest.raises(MemoryError):
+        Runner(Deaf({1: at_once}), 1, LocalEnvironment(), Turns()).serve()
+
+
+def test_what_goes_wrong_between_tasks_ends_the_worker() -> None:
+    class Speechless(FakePort):
+        def flush(self) -> None:
+            raise OSError("the descriptor was closed")
+
+    with pytest.raises(OSError, match="was closed"):
+        Runner(Speechless({1: at_once}), 1, LocalEnvironment(), Turns()).serve()
+
+
+def test_a_parent_that_is_gone_as_outcomes_are_sent_is_no_failure() -> None:
+    class Unheard(FakePort):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    assert not Runner(Unheard({1: at_once}), 1, LocalEnvironment(), Turns()).serve()
 
 
 def test_a_context_in_which_nothing_was_awaited_is_not_the_next_tasks() -> None:

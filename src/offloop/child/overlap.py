@@ -25,6 +25,7 @@ from offloop.wire.frames import TASKS, Record
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
     from typing import Any
 
     from offloop.child.runner import Runner
@@ -50,6 +51,7 @@ class Overlap:
         self._waiting: deque[Record] = deque()
         self._free = list(range(runner.slots, 0, -1))  # ledger slot 0 belongs to the synchronous part
         self._parent_gone = self._over = False
+        self._failure: BaseException | None = None  # of the worker itself, which ends by it
         #: What an async task calls that may not have taken its first step yet: a definition's number, or 0.
         self._fresh: int | None = None
         self._gives_way = False  # that step is waited for
@@ -75,11 +77,13 @@ class Overlap:
         loop.call_soon(self._pump, context=self._own)
         try:
             while not self._over:  # a task may stop its loop, which is not its to stop
-                loop.run_forever()
+                _undisturbed(loop, loop.run_forever)
+            if self._failure is not None:
+                raise self._failure  # nothing is tidied up: tasks are under way, whose end could not be told
             runner.port.detach(loop)
             if not self._parent_gone:
-                runner.close_environment(loop.run_until_complete)
-            loop.run_until_complete(_leave(loop))
+                runner.close_environment(self._complete)
+            self._complete(_leave(loop))
         finally:
             asyncio.set_event_loop(None)
             loop.close()
@@ -91,7 +95,31 @@ class Overlap:
             self._over = True
             self._loop.stop()
 
+    def _complete(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run the loop until that is done."""
+        loop = self._loop
+        task = loop.create_task(coroutine)
+        while not task.done():
+            _undisturbed(loop, lambda: loop.run_until_complete(task))
+
+    def _contained(self, step: Callable[[], None]) -> None:
+        """Take a step of the worker's own; what goes wrong in it ends the worker, as it does without a loop.
+
+        The loop would log it, and go on with a worker that may have lost tasks, or be deaf.
+        """
+        try:
+            step()
+        except ConnectionError:
+            self._parent_gone = True
+            self._stop()
+        except BaseException as error:
+            self._failure = error
+            self._stop()
+
     def _arrived(self) -> None:
+        self._contained(self._receive)
+
+    def _receive(self) -> None:
         records = self._runner.port.receive(0)
         if records is None:
             self._parent_gone = True
@@ -101,6 +129,9 @@ class Overlap:
             self._own.run(self._pump)
 
     def _pump(self) -> None:
+        self._contained(self._begin_waiting)
+
+    def _begin_waiting(self) -> None:
         """Begin what may begin; yield to async tasks when synchronous ones take long."""
         runner = self._runner
         until = monotonic() + self.budget
@@ -212,6 +243,20 @@ async def _settle(value: Awaitable[Any] | AsyncGeneratorType[Any, Any]) -> Any:
         items = value  # by this name its stack is found
         return [item async for item in items]
     return await value
+
+
+def _undisturbed(loop: asyncio.AbstractEventLoop, run: Callable[[], object]) -> None:
+    """Run a loop; a callback or a subtask that asks for the end of the program does not end the worker.
+
+    asyncio lets these errors out of the loop.  Who awaits such a subtask gets them as well, but
+    nobody may: so they are logged.
+    """
+    try:
+        run()
+    except (SystemExit, KeyboardInterrupt) as error:
+        message = f"{type(error).__name__} in a callback or a subtask"
+        # Not by the loop's own handler, which may be the user's, and ask for the end again.
+        loop.default_exception_handler({"message": message, "exception": error})
 
 
 async def _leave(loop: asyncio.AbstractEventLoop) -> None:

@@ -210,6 +210,10 @@ class InlineOverlap(Overlap):
         self._parent_gone = True
         self._pump()
 
+    def _contained(self, step: Callable[[], None]) -> None:
+        """Take a step; what goes wrong in it is told to the caller's loop, which goes on."""
+        step()
+
     def _arrived(self) -> None:
         if not self._parent_gone:
             super()._arrived()
