@@ -13,7 +13,7 @@ from support.bounds import fail_after
 from support.gates import Gate, Log
 
 from contract.base import Context
-from offloop import StatusError
+from offloop import StatusError, TaskFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -191,6 +191,15 @@ class MapFailureContract(Context):
         assert [outcome if isinstance(outcome, int) else str(outcome) for outcome in outcomes] == [
             0, "1 is odd", 2, "3 is odd", 4, "5 is odd",
         ]  # fmt: skip
+
+    @pytest.mark.parametrize("fn", [tasks.fail_by_name, tasks.afail_by_name])
+    async def test_an_item_that_raises_a_cancellation_of_its_own_fails_alone(self, fn: Any) -> None:
+        async with self.pool(1) as pool:
+            names = ["ValueError", "CancelledError", "GeneratorExit", "KeyError"]
+            errors = [error async for error in pool.map(fn, names, chunksize=4, return_exceptions=True)]
+            assert [type(error) for error in errors] == [ValueError, TaskFailed, TaskFailed, KeyError]
+            assert "CancelledError" in str(errors[1])
+            assert "GeneratorExit" in str(errors[2])
 
     async def test_a_failing_item_cancels_the_rest(self, gate: Gate) -> None:
         def fail_or_wait(number: int) -> None:

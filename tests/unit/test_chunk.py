@@ -64,40 +64,69 @@ def test_what_would_end_the_program_is_a_task_that_failed(kind: type[BaseExcepti
     assert failures.errors[0].type_name == kind.__name__
 
 
-@pytest.mark.parametrize("cancellation", [TaskCancelled(), asyncio.CancelledError()])
-def test_cancellation_ends_the_chunk(cancellation: BaseException) -> None:
-    calls: list[int] = []
+@pytest.fixture
+def cancelled() -> Iterator[None]:
+    """The chunk's cancellation was requested."""
 
-    def cancel(item: int) -> None:
-        calls.append(item)
-        raise cancellation
-
-    with pytest.raises(type(cancellation)):
-        run_chunk(cancel, [1, 2])
-    assert calls == [1]
-
-
-def test_an_error_that_covers_up_a_cancellation_ends_the_chunk_too() -> None:
     class Context:
         def raise_if_cancelled(self) -> None:
             raise TaskCancelled
 
+    token = provider.set(Context)  # type: ignore[arg-type]
+    yield
+    provider.reset(token)
+
+
+@pytest.mark.usefixtures("cancelled")
+@pytest.mark.parametrize("error", [TaskCancelled(), asyncio.CancelledError(), OSError("in finally")])
+def test_a_cancellation_and_what_covers_it_up_ends_the_chunk(error: BaseException) -> None:
     calls: list[int] = []
 
-    def clean_up_badly(item: int) -> None:
+    def fail(item: int) -> None:
         calls.append(item)
-        try:
-            raise TaskCancelled
-        finally:
-            raise OSError("in finally")
+        raise error
 
-    token = provider.set(Context)  # type: ignore[arg-type]
-    try:
-        with pytest.raises(TaskCancelled):
-            run_chunk(clean_up_badly, [1, 2])
-    finally:
-        provider.reset(token)
+    with pytest.raises(TaskCancelled):
+        run_chunk(fail, [1, 2])
     assert calls == [1]
+
+
+def test_a_cancellation_that_nobody_asked_for_fails_its_item_alone() -> None:
+    _, values, failures = run_chunk(raise_it, [asyncio.CancelledError(), 1, TaskCancelled(), 3])
+    assert values == [None, 1, None, 3]
+    assert isinstance(failures.errors[0], TaskFailed)
+    assert failures.errors[0].type_name.endswith("CancelledError")
+    assert isinstance(failures.errors[2], TaskCancelled)
+
+
+@pytest.mark.parametrize("kind", [GeneratorExit, asyncio.CancelledError, SystemExit])
+async def test_what_would_end_a_coroutine_fails_its_item_alone(kind: type[BaseException]) -> None:
+    async def fail(item: int) -> int:
+        await asyncio.sleep(0)
+        return int(raise_it(kind() if item == 1 else item))
+
+    _, values, failures = await run_chunk(fail, [0, 1, 2])
+    assert values == [0, None, 2]
+    assert isinstance(failures.errors[1], TaskFailed)
+    assert failures.errors[1].type_name.endswith(kind.__name__)
+
+
+async def test_closing_an_async_chunk_ends_it_and_leaves_nothing_unawaited() -> None:
+    ended: list[int] = []
+
+    async def wait(item: int) -> None:
+        try:
+            await asyncio.sleep(0)
+        finally:
+            ended.append(item)
+
+    chunk = run_chunk(wait, [1, 2, 3])
+    runner = asyncio.create_task(chunk)
+    await asyncio.sleep(0)
+    chunk.close()  # as when it is collected after its loop was closed
+    assert ended == [1]
+    with pytest.raises(RuntimeError, match="already awaited"):
+        await runner
 
 
 def test_generators_become_lists() -> None:

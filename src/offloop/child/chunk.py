@@ -13,13 +13,14 @@ import time
 from itertools import starmap
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
-from offloop.errors import TaskCancelled, TaskFailed
+from offloop.errors import TaskFailed
 from offloop.task import current_task
 from offloop.wire.exceptions import store, stored
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
     from typing import Any, TypeAlias, cast
 else:
@@ -133,14 +134,14 @@ def _exhaust_each(values: list[Any], errors: dict[int, BaseException]) -> None:
 
 
 async def _await_each(values: list[Any], errors: dict[int, BaseException], began: float) -> Outcome:
-    index = 0
+    index, runner = 0, _asyncio_task()
     try:
         for index, value in enumerate(values):
             try:
                 values[index] = await _settle(value)
-            except GeneratorExit:  # this coroutine is being closed
-                raise
             except BaseException as error:
+                if _is_from_outside(error, runner):
+                    raise
                 values[index] = None
                 errors[index] = _contained(error)
     except BaseException:
@@ -162,15 +163,28 @@ async def _settle(value: Any) -> Any:
     return list(value) if kind is GeneratorType else value
 
 
+def _asyncio_task() -> asyncio.Task[Any] | None:
+    """The asyncio task that runs now, or None."""
+    tasks = sys.modules.get("asyncio.tasks")
+    try:
+        return tasks.current_task() if tasks is not None else None
+    except RuntimeError:  # no loop runs
+        return None
+
+
+def _is_from_outside(error: BaseException, runner: asyncio.Task[Any] | None) -> bool:
+    """Whether no item raised this by itself: the chunk, which ``runner`` runs, is closed or cancelled."""
+    if issubclass(type(error), GeneratorExit):
+        return runner is None or _asyncio_task() is not runner  # what runs can't be closed
+    return _is_cancelled_error(error) and runner is not None and runner.cancelling() > 0
+
+
 def _contained(error: BaseException) -> BaseException:
     """The exception to hand over for an item that failed with ``error``.
 
     Raises:
-        BaseException: ``error`` itself, where it cancels the chunk.
         TaskCancelled: the chunk was cancelled, and ``error`` came of that.
     """
-    if issubclass(type(error), TaskCancelled) or _is_cancelled_error(error):
-        raise error
     try:
         current_task().raise_if_cancelled()
     except LookupError:  # called outside a worker
@@ -183,8 +197,8 @@ def _contained(error: BaseException) -> BaseException:
 
 
 def _is_cancelled_error(error: BaseException) -> bool:
-    asyncio = sys.modules.get("asyncio.exceptions")  # without it there is none
-    return asyncio is not None and issubclass(type(error), asyncio.CancelledError)
+    exceptions = sys.modules.get("asyncio.exceptions")  # without it there is none
+    return exceptions is not None and issubclass(type(error), exceptions.CancelledError)
 
 
 def _as_task_failed(error: BaseException) -> BaseException:
