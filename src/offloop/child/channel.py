@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from offloop.child.live import LiveTask
-    from offloop.child.runner import Voice
+    from offloop.child.protocols import Voice
 
 #: How many messages may wait to be received, in each direction.
 ROOM = 64

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from offloop.child.runner import Call
+    from offloop.child.protocols import Call
 
 
 def main(data_fd: int, control_fd: int, ledger_fd: int, limit: int, depth: int) -> int:

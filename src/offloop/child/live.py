@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from offloop.child.protocols import Voice
     from offloop.child.reports import Report
-    from offloop.child.runner import Voice
     from offloop.child.turns import Turns
 
 

@@ -12,7 +12,7 @@ from offloop.wire.frames import RETIRE, pack_numbers
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from offloop.child.runner import Port
+    from offloop.child.protocols import Port
 
 #: A collection that did free enough is not repeated before this many times its duration has passed:
 #: a worker that stays close to its limit spends its time on tasks.
