@@ -135,17 +135,20 @@ def test_a_callback_that_fails_at_the_end_of_its_worker_holds_up_nobody(
 
 
 @cells("raises", "exits", "interrupts", "dies")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("store", [hostile.StoreThatActs, hostile.StoreThatActsOnLoop])
+@pytest.mark.parametrize("echo", [tasks.echo, tasks.aecho], ids=["without a loop", "on a loop"])
 def test_a_callback_that_fails_while_its_worker_is_idle_holds_up_nobody(
-    same_loop: Any, context: str, how: str
+    same_loop: Any, context: str, how: str, store: Any, echo: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    is_survived = how != "dies"
+
     async def expire() -> None:
         async with WorkerPool(1, factory=CONTEXTS[context](), cancel_grace=0.5) as pool:
             before = await pool.submit(tasks.identity)
-            await pool.enqueue(hostile.StoreThatActs(how, ttl=0.01))
-            if how != "raises":
-                await eventually(lambda: pool.worker_count == 0)
-            assert (await pool.submit(tasks.identity) == before) is (how == "raises")
+            await pool.submit(echo, 1)
+            await pool.enqueue(store(how, ttl=0.01))
+            await eventually(lambda: "on_delete" in caplog.text if is_survived else pool.worker_count == 0)
+            assert (await pool.submit(tasks.identity) == before) is is_survived
             await innocent_tasks_succeed(pool, blocking=False)
 
     same_loop(expire())

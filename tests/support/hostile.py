@@ -288,6 +288,13 @@ class StoreThatActs:
         return "stored"
 
 
+class StoreThatActsOnLoop(StoreThatActs):
+    """The same, out of a coroutine."""
+
+    async def run(self, environment: Any) -> str:  # type: ignore[override]
+        return super().run(environment)
+
+
 class Forget:
     """A task that deletes that entry."""
 

@@ -233,7 +233,7 @@ class Overlap:
 
     def _expire(self) -> None:
         self._timer = None
-        self._runner.environment.expire()
+        self._runner.contain(self._runner.environment.expire)
         self._arm_expiry()
 
 

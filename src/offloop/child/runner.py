@@ -123,7 +123,21 @@ class Runner:
         if pending:
             from offloop.child.overlap import await_all, finish_pending
 
-            finish_pending(pending) if run is None else run(await_all(pending))
+            if run is None:
+                self.contain(lambda: finish_pending(pending))
+            else:
+                run(await_all(pending))
+
+    def contain(self, call_back: Callable[[], object]) -> None:
+        """Have the environment call back between two tasks, where there is none to fail by what escapes."""
+        try:
+            call_back()
+        except Exception:  # of the environment itself, which logs what its callbacks raise
+            raise
+        except BaseException as error:
+            from offloop.environment.loops import logger
+
+            logger().error("on_delete failed", exc_info=error)
 
     def next_records(self) -> list[Record] | None:
         """Wait for records, and meanwhile let entries of the environment expire when they are due."""
@@ -132,7 +146,7 @@ class Runner:
             timeout = min(max(0.0, deadline - monotonic()), LONGEST) if deadline is not None else None
             records = self.port.receive(timeout)
             if deadline is not None and monotonic() >= deadline:
-                self.environment.expire()
+                self.contain(self.environment.expire)
                 self._await_pending(None)
             if records is None or records:
                 return records
