@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from support.bounds import eventually
+from support.gates import Gate
+from support.signals import pass_gate
 
 from offloop import (
     CallableTask,
@@ -50,6 +52,15 @@ def take_the_voice_and_report() -> str:
     os.close(context._runner.port.voice._outlet._sock.fileno())
     context.report(1)
     return "not heard"
+
+
+def lose_the_ledger_and_wait(gate: str) -> None:
+    """Close the descriptors of the page that is shared with the parent."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if "offloop-ledger" in os.readlink(f"/proc/self/fd/{name}"):
+                os.close(int(name))
+    pass_gate(gate)
 
 
 def ignore_and_block() -> None:
@@ -143,6 +154,16 @@ async def test_a_signal_that_is_lost_is_sent_again(tmp_path: Path) -> None:
             await execution
         assert path.read_text() == "TaskCancelled"
         assert await pool.submit(os.getpid) == worker
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="the page has no name to find it by")
+async def test_to_ask_where_a_task_is_does_it_no_harm_whatever_it_closed(gate: Gate) -> None:
+    async with WorkerPool(1) as pool:
+        execution = pool.submit(lose_the_ledger_and_wait, gate.path)
+        await gate.arrived()
+        assert "lose_the_ledger_and_wait" in await execution.stack()
+        gate.open()
+        assert await execution is None
 
 
 async def test_what_a_task_changes_in_its_process_does_not_break_the_next() -> None:

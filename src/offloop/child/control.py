@@ -116,11 +116,12 @@ class Control:
     def _tell_task(self, record: Record) -> None:
         kind, _, _, id, _, _, payload = record
         if kind == STACK:
-            self._rewind()
+            text = ""
             try:
                 text = self._turns.stack_of(id)
-            except Exception:
-                text = ""  # what finds lines of source may be the user's; this thread must live on
+                self._rewind()
+            except Exception:  # what finds lines of source is the user's; or a task has closed the ledger
+                pass  # this thread must live on
             self._outlet.send(frame(STACK, pickle.dumps(text), id=id))
             return
         live = self._turns.lives.get(id)
