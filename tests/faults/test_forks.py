@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 
 import pytest
+from support import tasks
 
 from offloop import WorkerCrashed, WorkerPool
 
@@ -38,6 +40,15 @@ def leave_a_child_and_die(fifo: str) -> None:
     os._exit(1)
 
 
+def leave_a_child_that_crashes_and_die() -> None:
+    """Die of something else than one's own child did."""
+    child = os.fork()
+    if child == 0:
+        tasks.segfault()
+    os.waitpid(child, 0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 async def test_only_the_worker_answers_when_a_task_returns_in_its_child_as_well() -> None:
     async with WorkerPool(1) as pool:
         worker = await pool.submit(os.getpid)
@@ -63,6 +74,13 @@ async def test_a_worker_is_known_to_be_dead_though_its_child_lives_on(tmp_path: 
             await pool.submit(leave_a_child_and_die, fifo)
         assert await pool.submit(abs, -1) == 1
         os.close(os.open(fifo, os.O_WRONLY))  # lets the child go
+
+
+async def test_the_crash_of_a_child_is_not_taken_for_its_workers() -> None:
+    async with WorkerPool(1) as pool:
+        with pytest.raises(WorkerCrashed, match="SIGKILL") as caught:
+            await pool.submit(leave_a_child_that_crashes_and_die)
+        assert caught.value.stack is None
 
 
 async def test_a_fork_of_the_parent_can_not_use_its_pool() -> None:

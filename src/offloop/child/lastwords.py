@@ -41,6 +41,11 @@ def keep_last_words(ledger: Ledger, fd: int) -> None:
         stdout.reconfigure(line_buffering=True)  # what a task has printed is not lost with its worker
 
 
+def tell_of_crash_on_stderr() -> None:
+    """This is a process that a task forked: a fatal signal here is not the worker's."""
+    faulthandler.enable(2)
+
+
 def rewind(fd: int) -> None:
     """Have the next stack written to the beginning of its place."""
     os.lseek(fd, RING_END, os.SEEK_SET)
