@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import no_forks
+from support import no_forks, spoiling, tasks
 from support.bounds import fail_after
 from support.fakeengine import Cluster
 from support.scripts import run_script
@@ -116,6 +116,17 @@ async def test_a_task_beyond_the_memory_limit_gets_a_memory_error_and_its_worker
         with pytest.raises(MemoryError):
             await pool.submit(take, 2 << 30)
         assert await pool.submit(take, 1 << 20) == 1 << 20
+        assert await pool.submit(os.getpid) == worker
+
+
+async def test_a_worker_without_descriptors_for_an_event_loop_fails_async_tasks_alone() -> None:
+    async with WorkerPool(1) as pool:
+        worker = await pool.submit(os.getpid)
+        await pool.submit(tasks.echo, "which is loaded while it can be")
+        await pool.submit(spoiling.lower_limit, "RLIMIT_NOFILE", 3)
+        for _ in range(2):
+            with pytest.raises((OSError, ImportError)):  # or for the code of it
+                await pool.submit(tasks.aecho, 1)
         assert await pool.submit(os.getpid) == worker
 
 

@@ -155,6 +155,19 @@ def test_exit_requests_of_subtasks_and_callbacks_cost_who_awaits_them_alone(
     assert caplog.text.count(f"{kind.__name__} in a callback or a subtask") == 3
 
 
+def test_a_task_for_which_no_loop_can_be_made_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    make, refusals = asyncio.new_event_loop, [OSError("too many open files"), SystemExit()]
+
+    def make_or_refuse() -> asyncio.AbstractEventLoop:
+        if refusals:
+            raise refusals.pop(0)
+        return make()
+
+    monkeypatch.setattr(asyncio, "new_event_loop", make_or_refuse)
+    reports = run(Turns(), {1: at_once, 2: at_once, 3: int, 4: at_once, 5: int})
+    assert reports == [("OSError", 1), ("SystemExit", 2), ("result", 3), ("result", 4), ("result", 5)]
+
+
 def test_what_goes_wrong_when_records_come_ends_the_worker() -> None:
     class Deaf(FakePort):
         def receive(self, timeout: float | None = None) -> list[Record] | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from offloop.child.memory import MemoryGuard
+    from offloop.child.overlap import Overlap
     from offloop.child.protocols import Call, Port
     from offloop.environment import Environment
     from offloop.protocols import TaskContext
@@ -90,14 +91,18 @@ class Runner:
         provider.set(self.current)
         self.port.say(READY)
         if self.slots > 1:
-            return self._overlap([], None)
+            from offloop.child.overlap import Overlap
+
+            return Overlap(self).serve([], None)
         while not self.stopping:
             records = self.next_records()
             if records is None:
                 return False
-            awaitable = self._work_off(records)
-            if awaitable is not None:
-                return self._overlap(records, awaitable)
+            while (awaitable := self._work_off(records)) is not None:
+                overlap = self._overlap(records[0], awaitable)
+                if overlap is not None:
+                    return overlap.serve(records, awaitable)
+                del records[0], awaitable
             del records  # a thread's hold the tasks themselves, and the next ones may be long in coming
             self.port.running(0, 0, 0.0)
             self.flush()
@@ -151,11 +156,18 @@ class Runner:
             if records is None or records:
                 return records
 
-    def _overlap(self, records: list[Record], awaitable: Any) -> bool:
-        """Go on with an event loop: from the first awaitable on, or where tasks may overlap."""
-        from offloop.child.overlap import Overlap
+    def _overlap(self, record: Record, awaitable: Any) -> Overlap | None:
+        """What goes on with an event loop, from a task's awaitable on; the task fails if none can be made."""
+        start = monotonic()
+        try:
+            from offloop.child.overlap import Overlap
 
-        return Overlap(self).serve(records, awaitable)
+            return Overlap(self)
+        except BaseException as error:
+            if type(awaitable) is CoroutineType:
+                awaitable.close()  # or Python warns that it was never awaited
+            self.report_failure(record, error, start, loaded=True)
+            return None
 
     # -- the hot path ---------------------------------------------------------
 
