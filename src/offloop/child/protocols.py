@@ -1,6 +1,7 @@
 """What a `Runner` speaks to: the structural types of a worker's end of the conversation.
 
-They are apart from it because a worker has no use for them, and ``typing`` would cost it 8 ms.
+They are apart from it because a worker has no use for them, and importing ``typing`` would take it
+milliseconds.
 """
 
 from __future__ import annotations
