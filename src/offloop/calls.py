@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher
     from offloop.execution import Execution
     from offloop.protocols import TaskLike
+    from offloop.scheduling.estimate import Kind
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -190,6 +191,10 @@ class Calls:
             return_exceptions=return_exceptions,
             progress=progress,
         )
+
+    def _kind_of(self, fn: Callable[..., Any]) -> Kind:
+        """What is known of how long ``fn`` takes here; for `map`."""
+        return self._dispatcher.kind_of(fn)
 
     @overload
     def stream(self, task: Task[list[R]], /) -> Stream[R]: ...

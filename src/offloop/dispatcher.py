@@ -61,7 +61,7 @@ class Dispatcher:
         self._kept: object = None
         self.factory = factory
         self._context: Context | None = None
-        self._kind_of = Kinds().of
+        self.kind_of = Kinds().of
         self.submitted = 0  # how many tasks were ever enqueued
         self.outstanding = 0  # how many executions have not ended
         self.meters = Meters()
@@ -115,7 +115,7 @@ class Dispatcher:
         self.submitted = execution.id = self.submitted + 1
         execution.fn, execution.args, execution.kwargs = fn, args, kwargs
         execution._task, execution._dispatcher = task, self
-        execution.kind = self._kind_of(fn if fn is not None else type(task))
+        execution.kind = self.kind_of(fn if fn is not None else type(task))
         if context := copy_context():  # it is empty as a rule, and then nothing is kept
             execution.context = context
         if not self.outstanding:

@@ -18,7 +18,7 @@ from typing import Any, Protocol, cast
 
 from offloop.child.chunk import Outcome
 from offloop.errors import QueueFull
-from offloop.inputs import SyncInput, is_async, read_rows
+from offloop.inputs import SLICED, SyncInput, is_async, read_rows
 from offloop.scheduling.chunking import TURN, Chunker
 from offloop.task import CallableTask
 
@@ -34,7 +34,8 @@ class MapWorker(Protocol):
     """What a map needs of a worker or a pool.
 
     It may have ``max_workers`` and ``concurrency`` (how many tasks one worker
-    overlaps), both 1 by default, and ``wait_for_room`` if it raises `QueueFull`.
+    overlaps), both 1 by default, ``wait_for_room`` if it raises `QueueFull`, and
+    ``_kind_of``, which tells the `Kind` of a function's calls: what maps learn lasts.
     """
 
     def enqueue(self, task: Any, /, *, timeout: float = ...) -> asyncio.Future[Any]:
@@ -115,6 +116,23 @@ def _is_atom(value: object) -> bool:
     if any(kind is each for each in TEXTS):
         return len(cast("str | bytes", value)) <= SHORT
     return any(kind is each for each in NUMBERS)
+
+
+def begin_lightly(iterables: Sequence[Any], count: int) -> bool:
+    """Whether the first ``count`` rows take next to no time to pull and to pickle."""
+    return all(
+        type(each) is range or (type(each) in SLICED and all(map(is_light, each[:count])))
+        for each in iterables
+    )
+
+
+def weight_of(value: object) -> int:
+    """The bytes of an array, or of whatever else lends its memory; of others 0."""
+    try:
+        with memoryview(value) as view:  # type: ignore[arg-type]  # whether it can is the question
+            return view.nbytes
+    except Exception:
+        return 0
 
 
 class Feed:
@@ -351,7 +369,7 @@ class Feed:
         if chunk.outcome is not None:
             seconds, values, _ = chunk.outcome
             if not (is_light(chunk.rows[-1]) and is_light(values[-1])):
-                self._chunker.weigh()
+                self._chunker.weigh(weight_of(values[-1]))
             sending = getattr(execution, "pickling", 0.0) + getattr(execution, "copying", 0.0)
             self._chunker.record(len(chunk.rows), seconds, sending)
         self._space.set()

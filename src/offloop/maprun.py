@@ -16,9 +16,10 @@ from typing import Any
 from offloop.child.chunk import run_chunk, run_star_chunk
 from offloop.hiding import hides_arguments
 from offloop.inputs import known_length
-from offloop.mapfeed import Chunk, Feed, MapWorker, Signal
+from offloop.mapfeed import Chunk, Feed, MapWorker, Signal, begin_lightly
 from offloop.progress import ProgressBar, Reporter
-from offloop.scheduling.chunking import TURN, Chunker
+from offloop.scheduling.chunking import FIRST_BET, TURN, Chunker
+from offloop.scheduling.estimate import Kind
 from offloop.task import CallableTask
 from offloop.wire.exceptions import add_note
 
@@ -209,12 +210,7 @@ class MapRun:
             self._worker,
             functools.partial(CallableTask[Any], run_star_chunk if self._star else run_chunk, self._fn),
             self._iterables,
-            Chunker(
-                workers,
-                length=self.total,
-                chunksize=options.chunksize if options.timeout is None else 1,
-                limit=_most_items(options, workers),
-            ),
+            self._chunker(workers),
             slots=CHUNKS_PER_WORKER * workers,
             limit=options.buffersize,
             buffer=max(BUFFER, BUFFER_PER_WORKER * workers),
@@ -222,6 +218,18 @@ class MapRun:
             on_sent=self._chunks.append if options.ordered else lambda _: None,
             on_done=self._on_done,
         )
+
+    def _chunker(self, workers: int) -> Chunker:
+        kind_of = getattr(self._worker, "_kind_of", None)
+        kind = kind_of(self._fn) if kind_of is not None else Kind()
+        chunker = kind.chunker = Chunker(
+            workers,
+            length=self.total,
+            chunksize=self._options.chunksize if self._options.timeout is None else 1,
+            limit=_most_items(self._options, workers),
+            before=kind.chunker if begin_lightly(self._iterables, FIRST_BET) else None,
+        )
+        return chunker
 
 
 def _parallelism(worker: MapWorker) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from offloop.errors import QueueFull
 from offloop.mapping import Map
+from offloop.scheduling.estimate import Kinds
 from offloop.task import CallableTask
 
 #: Turns of the event loop in which everybody can react before the next task ends.
@@ -53,6 +54,7 @@ class FakePool:
         self._queue: deque[int] = deque()
         self._running: list[tuple[float, int]] = []
         self._is_ticking = False
+        self._kind_of = Kinds().of
 
     @property
     def outstanding(self) -> list[int]:

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, strategies as st
 
 from offloop.scheduling.chunking import (
+    FIRST_BET,
     GROWTH,
     LEAP,
     MOST_AHEAD,
+    MOST_BYTES,
     MOST_ITEMS,
     MOST_OBJECTS,
     SLOW_ITEM,
@@ -207,6 +209,55 @@ def test_what_grew_before_it_was_weighed_shrinks() -> None:
     assert chunker.next_size() == MOST_ITEMS
     chunker.weigh()
     assert chunker.next_size() == MOST_OBJECTS
+
+
+def test_large_results_travel_in_small_chunks_for_as_long_as_they_are_large() -> None:
+    chunker = Chunker(2, length=10**6)
+    simulate(chunker, [1e-7] * 100_000, 2)
+    chunker.weigh(MOST_BYTES // 4)
+    assert chunker.next_size() == 4
+    chunker.weigh(10 * MOST_BYTES)
+    assert chunker.next_size() == 1
+    for _ in range(60):
+        chunker.weigh(8)
+    assert chunker.next_size() == MOST_OBJECTS
+
+
+def test_a_second_map_begins_with_what_the_first_learned_and_bets_little_on_it() -> None:
+    first = Chunker(2, length=1000)
+    simulate(first, [1e-7] * 1000, 2)
+    second = Chunker(2, length=1000, before=first)
+    assert second.next_size() == FIRST_BET
+    assert second.outstanding(8) == 2, "nothing is known of these items"
+    chunks, _ = simulate(second, [1e-7] * 1000, 2)
+    assert len(chunks) == 3
+    assert Chunker(2, length=100, before=Chunker(2)).next_size() == 1, "that one learned nothing"
+
+
+@pytest.mark.parametrize("seconds", [3e-5, 1e-3, 1.0])
+def test_a_second_map_begins_with_no_more_work_than_is_not_worth_splitting(seconds: float) -> None:
+    first = Chunker(2, length=1000)
+    simulate(first, [seconds] * 1000, 2)
+    assert Chunker(2, length=1000, before=first).next_size() == max(1, WORTH_SPLITTING // seconds)
+
+
+def test_items_unlike_those_of_the_map_before_are_soon_met_as_what_they_are() -> None:
+    first = Chunker(2, length=1000)
+    simulate(first, [1e-7] * 1000, 2)
+    for seconds in (1e-4, 1e-2):
+        chunks, ended = simulate(Chunker(2, length=1000, before=first), [seconds] * 1000, 2)
+        assert sizes(chunks)[:2] == [FIRST_BET, FIRST_BET]
+        assert ended < seconds * 500 * 1.1 + FIRST_BET * seconds
+
+
+def test_what_was_heavy_or_dear_to_pickle_is_so_in_the_next_map() -> None:
+    heavy, dear = Chunker(2, length=1000), Chunker(2, length=1000)
+    for chunker, pickling in ((heavy, 0.0), (dear, TURN / 2)):
+        chunker.sent(1)
+        chunker.record(1, 1e-7, pickling)
+    heavy.weigh(MOST_BYTES)
+    assert Chunker(2, length=1000, before=heavy).next_size() == 1
+    assert Chunker(2, length=1000, before=dear).next_size() == 2
 
 
 def test_a_fixed_size_stays_within_the_limit() -> None:

@@ -15,7 +15,7 @@ from offloop import maprun
 from offloop.errors import QueueFull, StatusError
 from offloop.mapping import BLOCK, Map
 from offloop.maprun import BUFFER, CHUNKS_PER_WORKER
-from offloop.scheduling.chunking import MOST_ITEMS, MOST_OBJECTS
+from offloop.scheduling.chunking import MOST_ITEMS
 
 
 def echo(item: Any) -> Any:
@@ -152,26 +152,6 @@ async def test_the_default_buffer_grows_with_the_chunks_of_light_items() -> None
         assert max(map(len, pool.chunks)) == MOST_ITEMS
         assert pool.most_outstanding <= 2 * CHUNKS_PER_WORKER
         assert BUFFER < most <= 2 * CHUNKS_PER_WORKER * MOST_ITEMS
-
-
-@pytest.mark.parametrize("item", [[1], "x" * 101, (1, (2,)), (1, 2, 3, 4, 5), object()])
-async def test_items_that_are_dear_to_pickle_go_in_smaller_chunks(item: object) -> None:
-    pool = FakePool(2, seconds=lambda item: 1e-7)
-    assert len(await run_map(pool, echo, [item] * 100_000)) == 100_000
-    assert max(map(len, pool.chunks)) == MOST_OBJECTS
-
-
-@pytest.mark.parametrize("item", [None, 1.5, "x" * 100, (1, "a")])
-async def test_light_items_go_in_large_chunks(item: object) -> None:
-    pool = FakePool(2, seconds=lambda item: 1e-7)
-    assert len(await run_map(pool, echo, [item] * 100_000)) == 100_000
-    assert max(map(len, pool.chunks)) == MOST_ITEMS
-
-
-async def test_results_dear_to_pickle_keep_chunks_small_as_well() -> None:
-    pool = FakePool(2, seconds=lambda item: 1e-7)
-    await run_map(pool, lambda item: [item], range(100_000))
-    assert max(map(len, pool.chunks)) == MOST_OBJECTS
 
 
 async def test_others_on_the_event_loop_have_their_turn_within_a_large_chunk(

@@ -6,7 +6,8 @@ travel by the thousand, and slow ones alone.  Three known ideas meet here:
 
 * Like a transport's slow start, the size begins at 1 and grows fourfold at most,
   or sixteenfold where little time is at stake, each time a chunk of the present
-  size comes back: nothing is known at first, and each worker gets one item.
+  size comes back: nothing is known at first, and each worker gets one item;
+  or a few, where it is known what those of an earlier map took.
 * Towards the end of an input of known length, a chunk holds at most a fair
   share of what is left, so that the workers finish together: guided
   self-scheduling (Polychronopoulos and Kuck, IEEE Trans. Computers C-36(12),
@@ -36,12 +37,18 @@ WORTH_SPLITTING = 100e-6
 MOST_ITEMS = 4096
 #: The same where they are other objects: each takes 1 µs and more to pickle.
 MOST_OBJECTS = 1024
+#: Most bytes of results in a chunk, if they are expected to be as large as those seen.  What waits to be
+#: sent, or handed to the consumer, is in memory; and a copy of so much takes some milliseconds.
+MOST_BYTES = 16 << 20
 #: How many times larger than those before it a chunk may be, before one of its size came back.  Each
 #: step takes a chunk for every slot, at some 50 µs; a larger one would bet more items on few.
 GROWTH = 4
 #: The same for one that is expected to take no longer than `WORTH_SPLITTING`.  With that, and one chunk a
 #: worker before the first came back, maps of 100 to 1,000 no-ops take 0.6 of the time.
 LEAP = 16
+#: The most items of a worker's first chunk, where those of an earlier map took no longer than
+#: `WORTH_SPLITTING` together: these may be unlike those.
+FIRST_BET = 64
 #: Where the size of chunks is given: seconds of work outstanding for each worker, and chunks at most.
 #: With four of the shortest, 10,000 no-ops one by one took twice as long.
 AHEAD, MOST_AHEAD = 2e-3, 16
@@ -64,6 +71,8 @@ class Chunker:
         length: number of items, or None if that is not known.
         chunksize: a fixed size, or None to adapt.
         limit: the most items a chunk may have, at least 1.
+        before: what decided it in an earlier map of the same function.  What that learned is believed at
+            first, so it must say about these inputs what it did about those: they cost nothing to pull.
     """
 
     __slots__ = (
@@ -78,6 +87,7 @@ class Chunker:
         "_remaining",
         "_seen",
         "_size",
+        "_weight",
         "_workers",
     )
 
@@ -88,6 +98,7 @@ class Chunker:
         length: int | None = None,
         chunksize: int | None = None,
         limit: float = math.inf,
+        before: Chunker | None = None,
     ) -> None:
         self._workers = workers
         self._remaining = length
@@ -96,11 +107,16 @@ class Chunker:
         self._most = MOST_ITEMS
         self._size = 1  # what durations allow, before the tail and the event loop have a say
         self._item: float | None = None  # expected seconds of running time per item
+        self._weight = 0.0  # expected bytes of a result, if it is large
         self._seen = 0  # items that have come back
         self._pull = 0.0  # expected seconds in the event loop per item: to pull it,
         self._pickle = 0.0  # and to pickle it
         self._hold = 0  # items that still go one by one
         self._next_hold = FIRST_HOLD
+        if before is not None and before._item is not None:
+            self._item, self._weight = before._item, before._weight
+            self._pickle, self._most = before._pickle, before._most
+            self._size = max(1, min(FIRST_BET, int(WORTH_SPLITTING / self._item)))
 
     def next_size(self) -> int:
         """The size of the next chunk, at least 1."""
@@ -124,7 +140,7 @@ class Chunker:
             seconds = self._item * self._fixed
             return max(usual, min(self._workers * MOST_AHEAD, int(self._workers * AHEAD / seconds)))
         is_short = self._remaining is not None and self._remaining <= usual
-        is_known = self._item is not None or self._fixed is not None
+        is_known = self._seen > 0 or self._fixed is not None
         return usual if is_known or is_short else min(self._workers, usual)
 
     def ahead(self) -> int:
@@ -137,9 +153,14 @@ class Chunker:
         """Note how many items are left to be sent."""
         self._remaining = items
 
-    def weigh(self) -> None:
-        """Note that there are items, or results, other than numbers and short texts."""
-        self._most = MOST_OBJECTS
+    def weigh(self, result: int = 0) -> None:
+        """Note that there are items, or results, other than numbers and short texts.
+
+        Args:
+            result: bytes of such a result, as far as that is known.
+        """
+        self._weight = _follow(self._weight, result)
+        self._most = max(1, min(MOST_OBJECTS, int(MOST_BYTES / max(self._weight, 1.0))))
 
     def sent(self, size: int, seconds: float = 0.0) -> None:
         """Note that a chunk was sent.
@@ -183,7 +204,7 @@ class Chunker:
         return max(1, min(most, int(TARGET / self._item), self._most))
 
     def _is_surprise(self, size: int, seconds: float) -> bool:
-        if self._item is None:
+        if self._item is None or not self._seen:
             return False
         expected = self._item * size
         return seconds > SURPRISE_FACTOR * expected and seconds - expected > SURPRISE_SECONDS

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from math import inf
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from offloop.scheduling.chunking import Chunker
 
 #: Kinds of task whose durations are remembered.
 MAX_KINDS = 4096
@@ -17,13 +20,16 @@ GROWTH, STEP = 8.0, 20e-6
 class Kind:
     """Tasks that run the same function, and so probably take about as long.
 
-    ``seconds`` is None until one of them was measured.
+    Attributes:
+        seconds: how long the next one will run; None until one of them was measured.
+        chunker: of the latest map of the function, or None.
     """
 
-    __slots__ = ("seconds",)
+    __slots__ = ("chunker", "seconds")
 
     def __init__(self) -> None:
         self.seconds: float | None = None
+        self.chunker: Chunker | None = None
 
     def record(self, seconds: float) -> None:
         """Take a measured duration into account.
