@@ -6,7 +6,7 @@ import _thread
 import os
 import sys
 
-from offloop.child.lowlevel import signals, sockets
+from offloop.child.lowlevel import signals, sockets, start_without_signals
 from offloop.child.outlet import Outlet
 from offloop.child.turns import Turns
 from offloop.wire import cpickle as pickle
@@ -68,12 +68,9 @@ class Control:
     def start(self) -> None:
         """Start the thread, and have its signal interrupt the calling one."""
         signals.signal(INTERRUPT, self._turns.interrupt)
-        _thread.start_new_thread(self._serve, ())
+        start_without_signals(lambda: _thread.start_new_thread(self._serve, ()))
 
     def _serve(self) -> None:
-        # Signals are for the main thread: one that blocks in a system call is
-        # woken only if the kernel hands the signal to that very thread.
-        signals.pthread_sigmask(signals.SIG_BLOCK, signals.valid_signals())
         try:
             while data := self._receive():
                 for record in self._frames.feed(data):

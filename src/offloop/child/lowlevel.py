@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as signals
     import socket as sockets
+    from collections.abc import Callable
 else:
     import _signal as signals
     import _socket as sockets
@@ -23,7 +24,7 @@ MSG_CMSG_CLOEXEC: int = getattr(sockets, "MSG_CMSG_CLOEXEC", 0)
 #: Room for the descriptors that come along with one receive.
 RIGHTS = sockets.CMSG_LEN(4 * 16)
 
-__all__ = ["MSG_CMSG_CLOEXEC", "RIGHTS", "descriptor_of", "signals", "sockets"]
+__all__ = ["MSG_CMSG_CLOEXEC", "RIGHTS", "descriptor_of", "signals", "sockets", "start_without_signals"]
 
 
 def descriptor_of(pid: int) -> int:
@@ -32,3 +33,17 @@ def descriptor_of(pid: int) -> int:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
         return -1
+
+
+def start_without_signals(start: Callable[[], object]) -> None:
+    """Call ``start``, and have the thread that it starts get no signals: they are for the main thread.
+
+    One that blocks in a system call is woken only if the kernel hands the signal to that very thread.
+    And a thread that blocked them by itself could still take one in its first moment: then a task that
+    sends its process a fatal signal goes on, and may end well, while this thread dies of it.
+    """
+    before = signals.pthread_sigmask(signals.SIG_BLOCK, signals.valid_signals())
+    try:
+        start()
+    finally:
+        signals.pthread_sigmask(signals.SIG_SETMASK, before)

@@ -7,7 +7,7 @@ import os
 import select
 from collections import deque
 
-from offloop.child.lowlevel import signals, sockets
+from offloop.child.lowlevel import sockets, start_without_signals
 from offloop.shm.ledger import CONTROL
 
 TYPE_CHECKING = False
@@ -137,13 +137,11 @@ class Outlet:
 
     def _write_later(self) -> None:
         try:
-            self._start_thread(self._write_on, ())
+            start_without_signals(lambda: self._start_thread(self._write_on, ()))
         except RuntimeError:  # no more threads to be had
             self.flush()
 
     def _write_on(self) -> None:
-        # Signals are for the main thread, as in `Control`.
-        signals.pthread_sigmask(signals.SIG_BLOCK, signals.valid_signals())
         while self.pending and self._write_front():
             pass
 
