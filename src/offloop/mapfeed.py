@@ -12,22 +12,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-from offloop.child.chunk import Outcome
+from offloop.child.chunk import is_light
 from offloop.errors import QueueFull
-from offloop.inputs import SLICED, SyncInput, is_async, read_rows
-from offloop.scheduling.chunking import TURN, Chunker
+from offloop.inputs import SyncInput, is_async, read_rows
+from offloop.mapchunk import Chunk, weight_of
+from offloop.scheduling.chunking import TARGET, TURN, Chunker
 from offloop.task import CallableTask
-
-NUMBERS = (int, float, type(None), bool, complex)
-TEXTS = (str, bytes)
-#: Characters or bytes of a text that costs no more than a number.
-SHORT = 100
-#: Parts of such a tuple.
-FEW = 4
 
 
 class MapWorker(Protocol):
@@ -72,69 +67,6 @@ class Signal:
                 self._waiter = None
 
 
-class Chunk:
-    """Some rows on their way through a worker.
-
-    Attributes:
-        start: the index of the first row within the map.
-        rows: the rows, at least one.
-        is_done: whether the worker has finished it.
-        outcome: what came back, if it was not the chunk as a whole that failed.
-        error: why it failed as a whole, or None.
-    """
-
-    __slots__ = ("error", "is_done", "outcome", "rows", "start")
-
-    def __init__(self, start: int, rows: Sequence[Any]) -> None:
-        self.start = start
-        self.rows = rows
-        self.is_done = False
-        self.outcome: Outcome | None = None
-        self.error: BaseException | None = None
-
-    def finish(self, execution: asyncio.Future[Any]) -> None:
-        """Keep what the execution came to."""
-        self.is_done = True
-        if execution.cancelled():
-            self.error = asyncio.CancelledError()
-        else:
-            self.error = execution.exception()
-            if self.error is None:
-                self.outcome = execution.result()
-
-
-def is_light(value: object) -> bool:
-    """Whether pickling a value takes next to no time: a number, a short text, a few of these in a tuple."""
-    if type(value) is tuple:
-        row = cast("tuple[object, ...]", value)
-        return len(row) <= FEW and all(map(_is_atom, row))
-    return _is_atom(value)
-
-
-def _is_atom(value: object) -> bool:
-    kind = type(value)  # which a metaclass may leave unhashable
-    if any(kind is each for each in TEXTS):
-        return len(cast("str | bytes", value)) <= SHORT
-    return any(kind is each for each in NUMBERS)
-
-
-def begin_lightly(iterables: Sequence[Any], count: int) -> bool:
-    """Whether the first ``count`` rows take next to no time to pull and to pickle."""
-    return all(
-        type(each) is range or (type(each) in SLICED and all(map(is_light, each[:count])))
-        for each in iterables
-    )
-
-
-def weight_of(value: object) -> int:
-    """The bytes of an array, or of whatever else lends its memory; of others 0."""
-    try:
-        with memoryview(value) as view:  # type: ignore[arg-type]  # whether it can is the question
-            return view.nbytes
-    except Exception:
-        return 0
-
-
 class Feed:
     """Pulls the inputs and sends them, from its construction on.
 
@@ -142,7 +74,7 @@ class Feed:
 
     Args:
         worker: where chunks are enqueued.
-        make_task: makes the task of some rows.
+        make_task: makes the task of some rows, and of the seconds that it may take if it is a bet.
         iterables: the inputs.
         chunker: decides the size of chunks; none is larger than ``limit``.
         slots: how many chunks may be outstanding.
@@ -156,7 +88,7 @@ class Feed:
     def __init__(
         self,
         worker: MapWorker,
-        make_task: Callable[[Sequence[Any]], CallableTask[Any]],
+        make_task: Callable[..., CallableTask[Any]],
         iterables: Sequence[Any],
         chunker: Chunker,
         *,
@@ -179,8 +111,10 @@ class Feed:
         self._on_done = on_done
         self._outstanding: dict[asyncio.Future[Any], None] = {}  # an ordered set
         self._rows: list[Any] = []  # read from an async input and not sent yet
+        self._given_back: deque[Chunk] = deque()  # by bets
+        self._bets: set[asyncio.Future[Any]] = set()
         self._sent = self.in_flight = 0
-        self._is_stopped = self._is_interrupted = self._is_leaving_input = False
+        self._is_stopped = self._is_interrupted = self._is_leaving_input = self._has_ended = False
         self._space = Signal()  # for the pump: a slot, room or rows may be there
         self._room = Signal()  # for the reader: rows were released
         self._reader: asyncio.Task[None] | None = None
@@ -247,24 +181,41 @@ class Feed:
                 if not self._has_space():
                     await self._space.wait_until(self._has_space)
                     turn = time.perf_counter()
-                began, before = time.perf_counter(), source.read
-                self._look_ahead(source, began)
-                size = self._chunker.next_size()
-                rows, error = source.take(size)
-                self.in_flight += len(rows)
-                if rows:
-                    now = time.perf_counter()  # what was read for the next ones is not this one's to bear
-                    share = len(rows) / max(source.read - before, len(rows))
-                    await self._send(rows, now - (now - began) * share)
-                if error is not None:
-                    raise error
-                if len(rows) < size:
+                if self._given_back:
+                    await self._send_again()
+                elif self._has_ended:
                     return
+                else:
+                    await self._send_next(source)
                 if time.perf_counter() - turn > TURN:
                     await asyncio.sleep(0)
                     turn = time.perf_counter()
         finally:
             source.close()
+
+    async def _send_next(self, source: SyncInput) -> None:
+        """Pull and send a chunk."""
+        began, before = time.perf_counter(), source.read
+        self._look_ahead(source, began)
+        size, is_bet = self._chunker.next_size(), self._chunker.is_bet
+        rows, error = source.take(size)
+        self._has_ended = len(rows) < size
+        self.in_flight += len(rows)
+        if rows:
+            now = time.perf_counter()  # what was read for the next ones is not this one's to bear
+            share = len(rows) / max(source.read - before, len(rows))
+            await self._send_new(rows, now - (now - began) * share, is_bet=is_bet)
+        if error is not None:
+            raise error
+
+    async def _send_again(self) -> None:
+        """Send rows that a bet gave back."""
+        began = time.perf_counter()
+        chunk = self._given_back.popleft()
+        size, is_bet = self._chunker.next_size(), self._chunker.is_bet
+        if size < len(chunk.rows):
+            self._given_back.appendleft(chunk.split(size))
+        await self._send(chunk, began, is_bet=is_bet)
 
     def _look_ahead(self, source: SyncInput, now: float) -> None:
         """See the end of an input in time to share out what is left, where its length is not known."""
@@ -291,7 +242,7 @@ class Feed:
                 size = self._chunker.next_size()
                 rows = self._rows[:size]
                 del self._rows[:size]
-                await self._send(rows, began)
+                await self._send_new(rows, began)
         finally:
             has_ended = reader.done()
             if not self._is_leaving_input:
@@ -317,12 +268,14 @@ class Feed:
                     turn = time.perf_counter()
 
     def _has_space(self) -> bool:
-        """Whether the pump may send a chunk now."""
+        """Whether the pump may send a chunk now, or has come to its end."""
+        if self._has_ended and not self._given_back:
+            return not self._bets
         if len(self._outstanding) >= self._chunker.outstanding(self._slots):
             return False
         if self._has_async_input:
             return bool(self._rows)
-        return self._has_room(self._chunker.next_size())
+        return bool(self._given_back) or self._has_room(self._chunker.next_size())
 
     def _has_room(self, size: int = 1) -> bool:
         """Whether so many more rows may be in flight."""
@@ -331,9 +284,14 @@ class Feed:
             return in_flight <= self._limit
         return in_flight <= self._buffer or in_flight <= self._slots * self._chunker.next_size()
 
-    async def _send(self, rows: Sequence[Any], began: float) -> None:
-        """Send a chunk whose pulling began at ``began``, when the worker has room for it."""
-        task = self._make_task(rows)
+    async def _send_new(self, rows: Sequence[Any], began: float, *, is_bet: bool = False) -> None:
+        """Send rows whose pulling began at ``began``, when the worker has room for them."""
+        chunk = Chunk(self._sent, rows)
+        self._sent += len(rows)
+        await self._send(chunk, began, is_bet=is_bet, is_new=True)
+
+    async def _send(self, chunk: Chunk, began: float, *, is_bet: bool = False, is_new: bool = False) -> None:
+        task = self._make_task(chunk.rows, TARGET) if is_bet else self._make_task(chunk.rows)
         while True:
             try:
                 execution = self._enqueue(task)
@@ -343,11 +301,12 @@ class Feed:
                     raise  # there is nothing whose end could be waited for
             await self._wait_for_room()
             began = time.perf_counter()
-        self._chunker.sent(len(rows), time.perf_counter() - began)
-        chunk = Chunk(self._sent, rows)
-        self._sent += len(rows)
+        self._chunker.sent(len(chunk.rows), time.perf_counter() - began)
         self._outstanding[execution] = None
-        self._on_sent(chunk)
+        if is_bet:
+            self._bets.add(execution)
+        if is_new:
+            self._on_sent(chunk)
         execution.add_done_callback(functools.partial(self._on_execution_done, chunk))
 
     def _enqueue(self, task: CallableTask[Any]) -> asyncio.Future[Any]:
@@ -365,7 +324,10 @@ class Feed:
 
     def _on_execution_done(self, chunk: Chunk, execution: asyncio.Future[Any]) -> None:
         self._outstanding.pop(execution, None)
-        chunk.finish(execution)
+        self._bets.discard(execution)
+        if (rest := chunk.finish(execution)) is not None:
+            self._given_back.append(rest)
+            self._chunker.came_back(len(rest.rows))
         if chunk.outcome is not None:
             seconds, values, _ = chunk.outcome
             if not (is_light(chunk.rows[-1]) and is_light(values[-1])):

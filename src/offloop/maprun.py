@@ -16,9 +16,10 @@ from typing import Any
 from offloop.child.chunk import run_chunk, run_star_chunk
 from offloop.hiding import hides_arguments
 from offloop.inputs import known_length
-from offloop.mapfeed import Chunk, Feed, MapWorker, Signal, begin_lightly
+from offloop.mapchunk import Chunk, are_light
+from offloop.mapfeed import Feed, MapWorker, Signal
 from offloop.progress import ProgressBar, Reporter
-from offloop.scheduling.chunking import FIRST_BET, TURN, Chunker
+from offloop.scheduling.chunking import TURN, Chunker
 from offloop.scheduling.estimate import Kind
 from offloop.task import CallableTask
 from offloop.wire.exceptions import add_note
@@ -106,7 +107,10 @@ class MapRun:
             self._check_open()
             if not self._has_done_chunk():
                 break
-            if values := self._open(self._chunks.popleft()):
+            chunk = self._chunks.popleft()
+            if chunk.rest is not None and self._options.ordered:
+                self._chunks.appendleft(chunk.rest)
+            if values := self._open(chunk):
                 return values
         self.is_finished = True
         feed.check()
@@ -156,12 +160,7 @@ class MapRun:
 
     def _has_news(self) -> bool:
         assert self._feed is not None, "the run has started"
-        return (
-            self._failure is not None
-            or self.is_closed
-            or self._has_done_chunk()
-            or (self._feed.is_done and not self._chunks)
-        )
+        return self._failure is not None or self.is_closed or self._has_done_chunk() or self._feed.is_done
 
     def _has_done_chunk(self) -> bool:
         return bool(self._chunks) and self._chunks[0].is_done
@@ -227,7 +226,8 @@ class MapRun:
             length=self.total,
             chunksize=self._options.chunksize if self._options.timeout is None else 1,
             limit=_most_items(self._options, workers),
-            before=kind.chunker if begin_lightly(self._iterables, FIRST_BET) else None,
+            may_bet=are_light(self._iterables),
+            before=kind.chunker,
         )
         return chunker
 

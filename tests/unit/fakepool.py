@@ -28,6 +28,8 @@ class FakePool:
         is_manual: tasks end only by `finish`.
         queue_limit: `QueueFull` is raised above so many outstanding tasks.
         pickles: outcomes are pickled, as those of a process are.
+        takes: how many items a bet of so many runs before it gives back the others; by default it
+            decides that itself.
     """
 
     def __init__(
@@ -38,12 +40,14 @@ class FakePool:
         is_manual: bool = False,
         queue_limit: int | None = None,
         pickles: bool = False,
+        takes: Callable[[int], int] | None = None,
     ) -> None:
         self.max_workers = workers
         self.seconds = seconds
         self.is_manual = is_manual
         self.queue_limit = queue_limit
         self.pickles = pickles
+        self.takes = takes
         self.now = 0.0
         self.executions: list[asyncio.Future[Any]] = []
         self.chunks: list[list[Any]] = []
@@ -60,6 +64,11 @@ class FakePool:
     def outstanding(self) -> list[int]:
         return [number for number, execution in enumerate(self.executions) if not execution.done()]
 
+    def forget(self) -> None:
+        """Begin to count anew, while nothing is outstanding."""
+        self.chunks.clear()
+        self.executions.clear()
+
     def enqueue(self, task: CallableTask[Any], *, timeout: float | None = None) -> asyncio.Future[Any]:
         if self.queue_limit is not None and len(self.outstanding) >= self.queue_limit:
             self.refusals += 1
@@ -68,7 +77,10 @@ class FakePool:
         execution = asyncio.get_running_loop().create_future()
         execution.task = task  # type: ignore[attr-defined]
         self.executions.append(execution)
-        self.chunks.append(task.args[1])
+        if self.takes is not None and len(task.args) > 2:  # a bet
+            fn, rows, _ = task.args
+            execution.task = CallableTask(task.fn, fn, rows[: self.takes(len(rows))])  # type: ignore[attr-defined]
+        self.chunks.append(execution.task.args[1])  # type: ignore[attr-defined]
         self.timeouts.append(timeout)
         self.most_outstanding = max(self.most_outstanding, len(self.outstanding))
         self._queue.append(number)

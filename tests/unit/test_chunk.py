@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from offloop.child import chunk
 from offloop.child.chunk import Failures, run_chunk, run_star_chunk
 from offloop.errors import TaskCancelled, TaskFailed
 from offloop.task import provider
@@ -62,6 +63,83 @@ def test_what_would_end_the_program_is_a_task_that_failed(kind: type[BaseExcepti
     assert values == [None, 1]
     assert isinstance(failures.errors[0], TaskFailed)
     assert failures.errors[0].type_name == kind.__name__
+
+
+# Bets
+
+
+class Clock:
+    """Stands for the module `time`; a call takes as long as it says."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.calls: list[Any] = []
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def call(self, item: Any, seconds: float = 1e-3) -> Any:
+        self.now += seconds
+        self.calls.append(item)
+        return item
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(chunk, "time", clock)
+    return clock
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100, 1000])
+def test_a_bet_on_fast_items_runs_them_all(clock: Clock, size: int) -> None:
+    seconds, values, failures = run_chunk(lambda item: clock.call(item, 1e-6), range(size), 5e-3)
+    assert values == clock.calls == [*range(size)]
+    assert seconds == pytest.approx(size * 1e-6)
+    assert failures is None
+    rows = [(n, 2) for n in range(size)]
+    assert run_star_chunk(divmod, rows, 5e-3)[1] == [divmod(*row) for row in rows]
+
+
+@pytest.mark.parametrize("each", [1e-3, 0.8e-3, 4.9e-3, 5e-3, 1.0])
+def test_a_bet_on_slow_items_begins_none_for_which_there_is_no_time(clock: Clock, each: float) -> None:
+    _, values, failures = run_chunk(lambda item: clock.call(item, each), range(100), 5e-3)
+    assert values == clock.calls == [*range(max(1, int(5e-3 / each)))]
+    assert failures is None
+
+
+def test_a_bet_ends_soon_after_items_become_slow(clock: Clock) -> None:
+    _, values, _ = run_chunk(lambda item: clock.call(item, 1e-6 if item < 100 else 1e-3), range(1000), 5e-3)
+    assert values == clock.calls
+    assert len(values) < 5 * 100
+
+
+def test_items_of_a_bet_fail_alone(clock: Clock) -> None:
+    def fail(item: int) -> int:
+        clock.calls.append(item)
+        if item % 3 == 0:
+            raise ValueError(item)
+        if item % 5 == 0:
+            raise StopIteration(item)
+        return item
+
+    _, values, failures = run_chunk(fail, range(100), 5e-3)
+    assert clock.calls == [*range(100)]
+    assert sorted(failures.errors) == [n for n in range(100) if values[n] is None]
+    assert [n for n in range(100) if values[n] is None] == [n for n in range(100) if not n % 3 or not n % 5]
+
+
+def test_a_bet_ends_with_a_result_that_may_be_large() -> None:
+    _, values, _ = run_chunk(lambda item: [item] if item == 4 else item, range(100), 5e-3)
+    assert values == [0, 1, 2, 3, [4]]
+
+
+async def test_a_bet_gives_back_what_is_to_be_awaited_or_exhausted() -> None:
+    async def invert(item: int) -> int:
+        return -item
+
+    assert (await run_chunk(invert, [1, 2, 3], 5e-3))[1] == [-1]
+    assert run_chunk(lambda item: (n for n in range(item)), [1, 2, 3], 5e-3)[1] == [[0]]
 
 
 @pytest.fixture

@@ -5,19 +5,21 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Iterator
-from itertools import islice, pairwise
+from itertools import accumulate, islice, pairwise
 
 import pytest
 from hypothesis import given, strategies as st
 
 from offloop.scheduling.chunking import (
-    FIRST_BET,
     GROWTH,
     LEAP,
+    LONG_CHUNK,
     MOST_AHEAD,
+    MOST_BET,
     MOST_BYTES,
     MOST_ITEMS,
     MOST_OBJECTS,
+    SHORT_ITEM,
     SLOW_ITEM,
     TARGET,
     TURN,
@@ -33,11 +35,19 @@ def simulate(
     items = iter(seconds)
     chunks: list[list[float]] = []
     running: list[tuple[float, int]] = []
+    given_back: list[float] = []
     now = 0.0
 
     def send() -> None:
-        if chunk := list(islice(items, chunker.next_size())):
+        size, is_bet = chunker.next_size(), chunker.is_bet
+        chunk = given_back[:size] or list(islice(items, size))
+        del given_back[:size]
+        if chunk:
             chunker.sent(len(chunk))
+            if is_bet and (rest := chunk[in_time(chunk) :]):
+                del chunk[-len(rest) :]
+                given_back.extend(rest)
+                chunker.came_back(len(rest))
             chunks.append(chunk)
             heapq.heappush(running, (now + overhead + sum(chunk), len(chunks) - 1))
 
@@ -48,6 +58,11 @@ def simulate(
         chunker.record(len(chunks[number]), sum(chunks[number]))
         send()
     return chunks, now
+
+
+def in_time(chunk: list[float]) -> int:
+    """How many items of a bet are run, if it looks at the clock after each."""
+    return next((count for count, took in enumerate(accumulate(chunk), 1) if took >= TARGET), len(chunk))
 
 
 def sizes(chunks: list[list[float]]) -> list[int]:
@@ -223,41 +238,76 @@ def test_large_results_travel_in_small_chunks_for_as_long_as_they_are_large() ->
     assert chunker.next_size() == MOST_OBJECTS
 
 
-def test_a_second_map_begins_with_what_the_first_learned_and_bets_little_on_it() -> None:
-    first = Chunker(2, length=1000)
-    simulate(first, [1e-7] * 1000, 2)
-    second = Chunker(2, length=1000, before=first)
-    assert second.next_size() == FIRST_BET
-    assert second.outstanding(8) == 2, "nothing is known of these items"
-    chunks, _ = simulate(second, [1e-7] * 1000, 2)
-    assert len(chunks) == 3
-    assert Chunker(2, length=100, before=Chunker(2)).next_size() == 1, "that one learned nothing"
+def light(length: int, before: Chunker | None = None, *, workers: int = 2) -> Chunker:
+    return Chunker(workers, length=length, may_bet=True, before=before)
 
 
-@pytest.mark.parametrize("seconds", [3e-5, 1e-3, 1.0])
-def test_a_second_map_begins_with_no_more_work_than_is_not_worth_splitting(seconds: float) -> None:
-    first = Chunker(2, length=1000)
-    simulate(first, [seconds] * 1000, 2)
-    assert Chunker(2, length=1000, before=first).next_size() == max(1, WORTH_SPLITTING // seconds)
+def after(seconds: float) -> Chunker:
+    """What decided in a map of items that took so long."""
+    chunker = light(1000)
+    simulate(chunker, [seconds] * 1000, 2)
+    return chunker
 
 
-def test_items_unlike_those_of_the_map_before_are_soon_met_as_what_they_are() -> None:
-    first = Chunker(2, length=1000)
-    simulate(first, [1e-7] * 1000, 2)
-    for seconds in (1e-4, 1e-2):
-        chunks, ended = simulate(Chunker(2, length=1000, before=first), [seconds] * 1000, 2)
-        assert sizes(chunks)[:2] == [FIRST_BET, FIRST_BET]
-        assert ended < seconds * 500 * 1.1 + FIRST_BET * seconds
+def test_each_worker_gets_its_share_of_fast_items_once_one_is_known() -> None:
+    chunks, _ = simulate(light(402), [1e-7] * 402, 2)
+    assert sizes(chunks) == [1, 1, 201, 199]
+    chunks, _ = simulate(light(10_000), [1e-7] * 10_000, 2)
+    assert sizes(chunks)[:4] == [1, 1, MOST_BET, MOST_BET]
+    assert sizes(chunks)[4] == GROWTH * MOST_BET
+
+
+def test_a_second_map_bets_at_once_on_what_the_first_learned() -> None:
+    chunks, _ = simulate(light(1000, after(1e-7)), [1e-7] * 1000, 2)
+    assert sizes(chunks) == [500, 500]
+    second = light(100_000, after(1e-7))
+    assert second.next_size() == MOST_ITEMS
+    assert second.outstanding(8) == 8
+    assert light(100_000, after(1e-5)).next_size() == pytest.approx(TARGET / 1e-5, abs=1)
+
+
+@pytest.mark.parametrize(
+    "chunker",
+    [
+        light(1000),  # nothing is known
+        light(1000, light(1000)),  # nor was it then
+        light(1000, after(SHORT_ITEM * 1.1)),
+        Chunker(2, length=1000, before=after(1e-7)),  # rows may be dear
+        Chunker(2, may_bet=True, before=after(1e-7)),  # a share of how many?
+    ],
+)
+def test_nothing_is_bet_on_what_is_not_known_or_is_slow(chunker: Chunker) -> None:
+    assert not chunker.is_bet
+    assert chunker.next_size() == 1
+
+
+def test_a_slow_item_in_a_map_is_a_warning_for_the_next_ones_until_it_is_forgotten() -> None:
+    first = light(10_000)
+    simulate(first, [1e-7] * 5_000 + [3 * LONG_CHUNK] + [1e-7] * 4_999, 2)
+    second = light(10_000, first)
+    assert not second.is_bet
+    simulate(second, [1e-7] * 10_000, 2)
+    third = light(10_000, second)
+    simulate(third, [1e-7] * 10_000, 2)
+    assert light(10_000, third).is_bet
+
+
+@pytest.mark.parametrize("seconds", [1e-4, 1e-2])
+def test_a_bet_that_is_lost_costs_next_to_nothing(seconds: float) -> None:
+    chunks, ended = simulate(light(1000, after(1e-7)), [seconds] * 1000, 2)
+    assert sizes(chunks)[:2] == [min(500, max(1, int(TARGET / seconds)))] * 2
+    assert sum(sizes(chunks)) == 1000
+    assert ended < seconds * 500 * 1.1 + TARGET
 
 
 def test_what_was_heavy_or_dear_to_pickle_is_so_in_the_next_map() -> None:
-    heavy, dear = Chunker(2, length=1000), Chunker(2, length=1000)
+    heavy, dear = light(1000), light(1000)
     for chunker, pickling in ((heavy, 0.0), (dear, TURN / 2)):
         chunker.sent(1)
         chunker.record(1, 1e-7, pickling)
     heavy.weigh(MOST_BYTES)
-    assert Chunker(2, length=1000, before=heavy).next_size() == 1
-    assert Chunker(2, length=1000, before=dear).next_size() == 2
+    assert light(1000, heavy).next_size() == 1
+    assert light(1000, dear).next_size() == 2
 
 
 def test_a_fixed_size_stays_within_the_limit() -> None:
@@ -275,11 +325,19 @@ def durations() -> Iterator[st.SearchStrategy[float]]:
     length=st.none() | st.integers(0, 5000),
     workers=st.integers(1, 100),
     limit=st.integers(1, 5000),
+    may_bet=st.booleans(),
+    before=st.none() | st.floats(1e-9, 1.0),
 )
 def test_a_size_is_always_within_its_bounds(
-    events: list[tuple[float, float]], length: int | None, workers: int, limit: int
+    events: list[tuple[float, float]],
+    length: int | None,
+    workers: int,
+    limit: int,
+    may_bet: bool,
+    before: float | None,
 ) -> None:
-    chunker = Chunker(workers, length=length, limit=limit)
+    known = None if before is None else after(before)
+    chunker = Chunker(workers, length=length, limit=limit, may_bet=may_bet, before=known)
     for per_item, cost in events:
         size = chunker.next_size()
         assert 1 <= size <= min(limit, MOST_ITEMS)

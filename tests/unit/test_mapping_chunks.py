@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from typing import Any
 
 import pytest
-from fakepool import FakePool, run_map
+from fakepool import FakePool, run_map, turns, until_failure
+from hypothesis import given, settings, strategies as st
 
+from offloop.errors import WorkerCrashed
 from offloop.scheduling import chunking
-from offloop.scheduling.chunking import FIRST_BET, LEAP, MOST_ITEMS, MOST_OBJECTS
+from offloop.scheduling.chunking import MOST_ITEMS, MOST_OBJECTS
 
 
 def echo(item: Any) -> Any:
@@ -41,23 +45,17 @@ async def test_results_dear_to_pickle_keep_chunks_small_as_well() -> None:
 
 @pytest.mark.parametrize(
     "iterables",
-    [
-        [range(1000)],
-        [[1.5, "text", None] * 100],
-        [[(1, 2)] * 300],
-        [range(1000), ["text"] * 300],
-    ],
+    [[range(1000)], [[1.5, "text", None] * 100], [[None] * 300], [range(1000), ["text"] * 300]],
 )
-async def test_a_second_map_of_a_function_begins_with_larger_chunks(iterables: list[Any]) -> None:
+async def test_a_second_map_of_a_function_begins_with_large_chunks(iterables: list[Any]) -> None:
     pool = FakePool(2, seconds=lambda item: 1e-7)
     first = await run_map(pool, pair, *iterables)
     assert [len(chunk) for chunk in pool.chunks[:2]] == [1, 1]
-    pool.chunks.clear()
-    pool.executions.clear()
+    pool.forget()
     assert await run_map(pool, pair, *iterables) == first
-    assert [len(chunk) for chunk in pool.chunks[:2]] == [FIRST_BET, FIRST_BET]
+    assert [len(chunk) for chunk in pool.chunks] == [len(first) // 2] * 2
     assert (await run_map(pool, echo, [*range(100)]))[-1] == 99
-    assert 1 in map(len, pool.chunks), "of another function nothing is known"
+    assert len(pool.chunks[2]) == 1, "of another function nothing is known"
 
 
 @pytest.mark.parametrize(
@@ -66,8 +64,7 @@ async def test_a_second_map_of_a_function_begins_with_larger_chunks(iterables: l
 async def test_a_second_map_begins_with_one_item_if_rows_may_be_dear_to_pull_or_to_pickle(rows: Any) -> None:
     pool = FakePool(2, seconds=lambda item: 1e-7)
     await run_map(pool, echo, range(1000))
-    pool.chunks.clear()
-    pool.executions.clear()
+    pool.forget()
     await run_map(pool, echo, rows)
     assert len(pool.chunks[0]) == 1
 
@@ -75,10 +72,91 @@ async def test_a_second_map_begins_with_one_item_if_rows_may_be_dear_to_pull_or_
 async def test_large_results_keep_chunks_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunking, "MOST_BYTES", 10_000)
     pool = FakePool(2, seconds=lambda item: 1e-7)
-    async for result in run_map(pool, bytes, [4000] * 200):
-        assert len(result) == 4000
-    assert max(map(len, pool.chunks)) <= LEAP, "the first ones may be on their way"
-    pool.chunks.clear()
-    pool.executions.clear()
-    await run_map(pool, bytes, [4000] * 200)
-    assert max(map(len, pool.chunks)) == 2
+    for _ in range(2):
+        pool.forget()
+        async for result in run_map(pool, bytes, [4000] * 200):
+            assert len(result) == 4000
+        assert max(map(len, pool.chunks)) == 2
+
+
+# Bets
+
+
+def fussy(item: int) -> int:
+    if item % 7 == 3:
+        raise ValueError(item)
+    return -item
+
+
+@given(
+    length=st.integers(0, 700),
+    takes=st.lists(st.integers(1, 40), min_size=1),
+    workers=st.integers(1, 5),
+    ordered=st.booleans(),
+    buffersize=st.none() | st.integers(1, 200),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_bets_give_back_is_run_once_and_in_its_place(
+    length: int, takes: list[int], workers: int, ordered: bool, buffersize: int | None
+) -> None:
+    async def main() -> None:
+        counts = itertools.cycle(takes)
+        pool = FakePool(workers, seconds=lambda item: 1e-7, takes=lambda rows: min(rows, next(counts)))
+        reports: list[tuple[int, int | None]] = []
+        for _ in range(2):  # the second bets at once
+            pool.forget()
+            results = run_map(
+                pool,
+                fussy,
+                range(length),
+                ordered=ordered,
+                buffersize=buffersize,
+                return_exceptions=True,
+                progress=lambda done, total: reports.append((done, total)),
+            )
+            got = [result.args[0] if isinstance(result, ValueError) else -result async for result in results]
+            assert (got if ordered else sorted(got)) == [*range(length)]
+            assert sorted(itertools.chain(*pool.chunks)) == [*range(length)]
+            if length:
+                assert reports[-1] == (length, length)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("place", [0, 1, 30, 31, 299])
+async def test_a_failure_behind_what_was_given_back_names_its_item(place: int) -> None:
+    def fail(item: int) -> int:
+        if item == place:
+            raise ValueError("no")
+        return item
+
+    pool = FakePool(2, seconds=lambda item: 1e-7, takes=lambda rows: min(rows, 30))
+    got, error = await until_failure(run_map(pool, fail, range(300)))
+    assert got == [*range(place)]
+    assert error is not None
+    assert error.__notes__ == [f"item {place} of map: {place}"]
+
+
+async def test_closing_a_map_drops_what_was_given_back() -> None:
+    pool = FakePool(1, seconds=lambda item: 1e-7, takes=lambda rows: 1)
+    await run_map(pool, echo, range(9))
+    pool.forget()
+    pool.is_manual = True
+    results = run_map(pool, echo, range(100))
+    waiting = asyncio.ensure_future(anext(results))
+    await turns()
+    pool.finish(0)
+    assert await waiting == 0
+    await results.aclose()
+    await turns()
+    assert pool.outstanding == []
+    assert sum(map(len, pool.chunks)) < 100
+
+
+async def test_a_bet_that_fails_as_a_whole_fails_all_its_items_and_no_others() -> None:
+    pool = FakePool(2, seconds=lambda item: 1e-7)
+    await run_map(pool, echo, range(9))
+    pool.forget()
+    pool.failures[0] = WorkerCrashed("gone")
+    results = await run_map(pool, echo, range(100), return_exceptions=True)
+    assert [type(result) for result in results] == [WorkerCrashed] * 50 + [int] * 50

@@ -11,7 +11,8 @@ from time import monotonic
 from typing import Any
 
 from offloop.adapters.broken import as_raised_by_executor
-from offloop.mapfeed import Chunk, MapWorker, Signal
+from offloop.mapchunk import Chunk
+from offloop.mapfeed import MapWorker, Signal
 from offloop.maprun import BUFFER, MapOptions, MapRun, unpack
 
 

@@ -4,13 +4,17 @@ A chunk's outcome is a tuple ``(seconds, values, failures)``: its running time,
 one value an item, and the failures, or None.  An item that failed has None as
 its value and its exception in the failures; the other items are not affected.
 Cancellation is the exception: it ends the chunk.
+
+A chunk that is a bet has more items than is known to be wise.  It finds out for
+itself how long they take, and gives back those for which there is no time: its
+outcome has fewer values, and the items behind them have not been begun.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from itertools import starmap
+from itertools import islice, starmap
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from offloop.errors import TaskFailed
@@ -28,6 +32,16 @@ else:
     def cast(_: object, value: object) -> object:
         """`typing.cast` without its module."""
         return value
+
+
+#: A bet goes on with at most so many times the items that it has run already.
+GROWTH = 4.0
+NUMBERS = (int, float, type(None), bool, complex)
+TEXTS = (str, bytes)
+#: Characters or bytes of a text that costs no more than a number.
+SHORT = 100
+#: Parts of such a tuple.
+FEW = 4
 
 
 class Failures:
@@ -67,47 +81,99 @@ def _load_failures(encoded: list[tuple[int, Any]]) -> Failures:
 Outcome: TypeAlias = "tuple[float, list[Any], Failures | None]"
 
 
-def run_chunk(fn: Callable[[Any], Any], items: Sequence[Any]) -> Outcome | Coroutine[Any, Any, Outcome]:
+def is_light(value: object) -> bool:
+    """Whether pickling a value takes next to no time: a number, a short text, a few of these in a tuple."""
+    if type(value) is tuple:
+        row = cast("tuple[object, ...]", value)
+        return len(row) <= FEW and all(map(_is_atom, row))
+    return _is_atom(value)
+
+
+def _is_atom(value: object) -> bool:
+    kind = type(value)  # which a metaclass may leave unhashable
+    if any(kind is each for each in TEXTS):
+        return len(cast("str | bytes", value)) <= SHORT
+    return any(kind is each for each in NUMBERS)
+
+
+def run_chunk(
+    fn: Callable[[Any], Any], items: Sequence[Any], seconds: float | None = None
+) -> Outcome | Coroutine[Any, Any, Outcome]:
     """Call ``fn(item)`` for each item; see the module's docstring for the outcome.
 
     Awaitables and async generators that ``fn`` returns are awaited one after
     the other, in the coroutine that is then returned; generators become lists.
 
+    Args:
+        fn: the function.
+        items: its arguments, at least one.
+        seconds: what a bet may take; it goes on with more items for as long as the results are numbers
+            and short texts.
+
     Raises:
         TaskCancelled: the chunk was cancelled.
     """
-    return _run(map(fn, items), len(items))
+    return _run(map(fn, items), len(items), seconds)
 
 
 def run_star_chunk(
-    fn: Callable[..., Any], items: Sequence[tuple[Any, ...]]
+    fn: Callable[..., Any], items: Sequence[tuple[Any, ...]], seconds: float | None = None
 ) -> Outcome | Coroutine[Any, Any, Outcome]:
     """Call ``fn(*item)`` for each item, otherwise as `run_chunk`."""
-    return _run(starmap(fn, items), len(items))
+    return _run(starmap(fn, items), len(items), seconds)
 
 
-def _run(calls: Iterator[Any], size: int) -> Outcome | Coroutine[Any, Any, Outcome]:
+def _run(calls: Iterator[Any], size: int, seconds: float | None) -> Outcome | Coroutine[Any, Any, Outcome]:
     began = time.perf_counter()
     values: list[Any] = []
     errors: dict[int, BaseException] = {}
-    while len(values) < size:
-        try:
-            # The fastest loop there is, and one that stays in C.  What it got
-            # before an exception stays in the list, and `calls` goes on behind
-            # the item that failed.
-            values.extend(calls)
-            if len(values) < size:  # a StopIteration out of `fn` ends `extend` without a word
-                errors[len(values)] = TaskFailed("StopIteration", "")
-                values.append(None)
-        except BaseException as error:
-            errors[len(values)] = _contained(error)
-            values.append(None)
+    if seconds is None:
+        _call_each(calls, size, values, errors)
+    else:
+        _bet(calls, size, values, errors, seconds)
     kinds = _kinds(values)
     if any(hasattr(kind, "__await__") or kind is AsyncGeneratorType for kind in kinds):
         return _await_each(values, errors, began)
     if GeneratorType in kinds:
         _exhaust_each(values, errors)
     return _outcome(values, errors, began)
+
+
+def _bet(
+    calls: Iterator[Any], size: int, values: list[Any], errors: dict[int, BaseException], seconds: float
+) -> None:
+    """Begin with one item, and go on with more of them while that is wise."""
+    began = time.perf_counter()
+    more = 1
+    while more > 0:
+        _call_each(calls, len(values) + more, values, errors, is_last=False)
+        if not is_light(values[-1]):
+            break
+        in_time = seconds / max(time.perf_counter() - began, 1e-9) - 1
+        more = min(int(len(values) * min(in_time, GROWTH)), size - len(values))
+
+
+def _call_each(
+    calls: Iterator[Any],
+    size: int,
+    values: list[Any],
+    errors: dict[int, BaseException],
+    *,
+    is_last: bool = True,
+) -> None:
+    """Take from ``calls`` until there are ``size`` values, which may be all."""
+    while len(values) < size:
+        try:
+            # The fastest loop there is, and one that stays in C.  What it got
+            # before an exception stays in the list, and `calls` goes on behind
+            # the item that failed.
+            values.extend(calls if is_last else islice(calls, size - len(values)))
+            if len(values) < size:  # a StopIteration out of `fn` ends `extend` without a word
+                errors[len(values)] = TaskFailed("StopIteration", "")
+                values.append(None)
+        except BaseException as error:
+            errors[len(values)] = _contained(error)
+            values.append(None)
 
 
 def _outcome(values: list[Any], errors: dict[int, BaseException], began: float) -> Outcome:

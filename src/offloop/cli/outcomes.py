@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from offloop.maprun import MapOptions, MapRun, unpack
 
 if TYPE_CHECKING:
-    from offloop.mapfeed import Chunk
+    from offloop.mapchunk import Chunk
     from offloop.workerpool import WorkerPool
 
 

@@ -6,8 +6,11 @@ travel by the thousand, and slow ones alone.  Three known ideas meet here:
 
 * Like a transport's slow start, the size begins at 1 and grows fourfold at most,
   or sixteenfold where little time is at stake, each time a chunk of the present
-  size comes back: nothing is known at first, and each worker gets one item;
-  or a few, where it is known what those of an earlier map took.
+  size comes back: nothing is known at first, and each worker gets one item.
+  Where items and results cost next to nothing to send, and the length of the
+  input is known, a first item, or an earlier map, is enough to *bet* on: each
+  worker gets a share of all, makes its own slow start, without a round trip for
+  each step, and gives back what there was no time for.
 * Towards the end of an input of known length, a chunk holds at most a fair
   share of what is left, so that the workers finish together: guided
   self-scheduling (Polychronopoulos and Kuck, IEEE Trans. Computers C-36(12),
@@ -46,9 +49,13 @@ GROWTH = 4
 #: The same for one that is expected to take no longer than `WORTH_SPLITTING`.  With that, and one chunk a
 #: worker before the first came back, maps of 100 to 1,000 no-ops take 0.6 of the time.
 LEAP = 16
-#: The most items of a worker's first chunk, where those of an earlier map took no longer than
-#: `WORTH_SPLITTING` together: these may be unlike those.
-FIRST_BET = 64
+#: Most items in a bet of a function's first map.  They all fail if one of them ends its worker.
+MOST_BET = 256
+#: Only items that take less than so many seconds are bet on: with longer ones the round trips that it saves
+#: are little.  And only where no chunk took longer than `LONG_CHUNK`: a bet holds up its other items for as
+#: long as the slowest one runs.
+SHORT_ITEM = 20e-6
+LONG_CHUNK = 2 * TARGET
 #: Where the size of chunks is given: seconds of work outstanding for each worker, and chunks at most.
 #: With four of the shortest, 10,000 no-ops one by one took twice as long.
 AHEAD, MOST_AHEAD = 2e-3, 16
@@ -71,21 +78,24 @@ class Chunker:
         length: number of items, or None if that is not known.
         chunksize: a fixed size, or None to adapt.
         limit: the most items a chunk may have, at least 1.
-        before: what decided it in an earlier map of the same function.  What that learned is believed at
-            first, so it must say about these inputs what it did about those: they cost nothing to pull.
+        may_bet: whether items cost next to nothing to pull and to send.
+        before: what decided it in an earlier map of the same function, which bets rely on.
     """
 
     __slots__ = (
         "_fixed",
         "_hold",
+        "_is_betting",
         "_item",
         "_limit",
+        "_longest",
         "_most",
         "_next_hold",
         "_pickle",
         "_pull",
         "_remaining",
         "_seen",
+        "_share",
         "_size",
         "_weight",
         "_workers",
@@ -98,6 +108,7 @@ class Chunker:
         length: int | None = None,
         chunksize: int | None = None,
         limit: float = math.inf,
+        may_bet: bool = False,
         before: Chunker | None = None,
     ) -> None:
         self._workers = workers
@@ -113,22 +124,40 @@ class Chunker:
         self._pickle = 0.0  # and to pickle it
         self._hold = 0  # items that still go one by one
         self._next_hold = FIRST_HOLD
-        if before is not None and before._item is not None:
-            self._item, self._weight = before._item, before._weight
-            self._pickle, self._most = before._pickle, before._most
-            self._size = max(1, min(FIRST_BET, int(WORTH_SPLITTING / self._item)))
+        self._longest = 0.0  # seconds of a chunk
+        self._is_betting = may_bet and length is not None and chunksize is None
+        self._share, most = 1, MOST_BET  # of all items, for one worker; and most of a bet
+        if self._is_betting and before is not None and before._item is not None:
+            self._item, self._most, self._pickle = before._item, before._most, before._pickle
+            self._longest, most = before._longest / 2, MOST_ITEMS  # what was slow is forgotten in time
+        if length is not None:
+            self._share = min(-(-length // workers), most)
 
     def next_size(self) -> int:
         """The size of the next chunk, at least 1."""
         if self._fixed is not None:
             return self._fixed
-        size = self._size
+        size, most = self._size, self._fair_share()
+        if self.is_bet:
+            size = most = self._stake()
         if size == 1:
             return 1
         held = self._pull + self._pickle
         if held * size > TURN:
             size = int(TURN / held)
-        return max(1, min(size, self._fair_share(), self._limit, self._most))
+        return max(1, min(size, most, self._limit, self._most))
+
+    @property
+    def is_bet(self) -> bool:
+        """Whether the next chunk has more items than is known to be wise: a worker may give back some."""
+        if not self._is_betting or self._item is None or self._item > SHORT_ITEM:
+            return False
+        return self._size < self._stake() and self._longest < LONG_CHUNK and self._most == MOST_ITEMS
+
+    def _stake(self) -> int:
+        """The most items of a bet."""
+        assert self._item is not None, "nobody bets on what is not known at all"
+        return min(self._share, int(TARGET / self._item))
 
     def outstanding(self, usual: int) -> int:
         """How many chunks may be outstanding.
@@ -140,7 +169,7 @@ class Chunker:
             seconds = self._item * self._fixed
             return max(usual, min(self._workers * MOST_AHEAD, int(self._workers * AHEAD / seconds)))
         is_short = self._remaining is not None and self._remaining <= usual
-        is_known = self._seen > 0 or self._fixed is not None
+        is_known = self._seen > 0 or self._fixed is not None or self.is_bet
         return usual if is_known or is_short else min(self._workers, usual)
 
     def ahead(self) -> int:
@@ -148,6 +177,11 @@ class Chunker:
         if self._remaining is not None or self._fixed is not None or self._size == 1:
             return 0
         return 2 * self._workers * self._size
+
+    def came_back(self, items: int) -> None:
+        """Note that so many of a bet's items were given back."""
+        assert self._remaining is not None, "no bets are made without it"
+        self._remaining += items
 
     def ends_after(self, items: int) -> None:
         """Note how many items are left to be sent."""
@@ -185,6 +219,7 @@ class Chunker:
         surprised = self._is_surprise(size, seconds)
         item = max(seconds / size, 1e-9)
         self._seen += size
+        self._longest = max(self._longest, seconds)
         self._item = item if self._item is None else _follow(self._item, item, size / self._seen)
         if surprised:
             self._hold = self._next_hold
@@ -198,8 +233,8 @@ class Chunker:
         assert self._item is not None, "a chunk was recorded"
         if self._hold > 0 or self._item >= SLOW_ITEM:
             return 1
-        most = self._size
-        if size >= most:
+        most = max(self._size, size)
+        if size == most:
             most = max(GROWTH * most, min(LEAP * most, int(WORTH_SPLITTING / self._item)))
         return max(1, min(most, int(TARGET / self._item), self._most))
 
