@@ -42,7 +42,7 @@ MOST_ITEMS = 4096
 MOST_OBJECTS = 1024
 #: Most bytes of results in a chunk, if they are expected to be as large as those seen.  What waits to be
 #: sent, or handed to the consumer, is in memory; and a copy of so much takes some milliseconds.
-MOST_BYTES = 16 << 20
+MOST_BYTES = 4 << 20
 #: How many times larger than those before it a chunk may be, before one of its size came back.  Each
 #: step takes a chunk for every slot, at some 50 µs; a larger one would bet more items on few.
 GROWTH = 4
