@@ -28,6 +28,8 @@ JOIN = 1 << 14
 QUICK = 1 << 18
 #: Larger bytes the parent copies in slices, so that its event loop has its turns.
 LONG = 1 << 21
+#: Bytes from this size on are copied into large pages, where the system has some.
+VERY_LARGE = 32 << 20
 
 #: Where a part lies: behind this table, in a segment of the sender's, or in one of the receiver's.
 HERE, MINE, YOURS = range(3)
@@ -87,7 +89,12 @@ class _Shared:
         self._data = data
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self._data), (PickleBuffer(self._data),)
+        kind, buffer = type(self._data), PickleBuffer(self._data)
+        if len(self._data) < VERY_LARGE:
+            return kind, (buffer,)
+        from offloop.shm.mapping import copied
+
+        return copied, (kind, buffer)
 
 
 def shared(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from io import BytesIO
 from time import monotonic
 from typing import Any
 
 from offloop.contexts.outbox import BUDGET, SLICE
+from offloop.shm.mapping import taken, untouched
 
 
 class _Fetch:
@@ -25,9 +25,7 @@ class _Fetch:
         self._source = source
         self._deliver = deliver
         self._size = size = len(source)
-        # Large ones of either are memory that nobody has touched yet; and `BytesIO` gives its own away.
-        self._made: bytearray | BytesIO = bytearray(size) if is_mutable else BytesIO(bytes(size))
-        self._target = memoryview(self._made) if isinstance(self._made, bytearray) else self._made.getbuffer()
+        self._made, self._target = untouched(bytearray if is_mutable else bytes, size)
         self._at = 0
 
     def advance(self) -> bool:
@@ -42,8 +40,7 @@ class _Fetch:
         """Deliver it, and let go of the memory that it came in."""
         self._target.release()
         self._source.release()
-        made = self._made
-        self._deliver(made if isinstance(made, bytearray) else made.getvalue())
+        self._deliver(taken(self._made))
 
 
 class Fetches:
