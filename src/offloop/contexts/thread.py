@@ -17,6 +17,7 @@ from offloop.child.bootstrap import make_environment, run_bootstrap
 from offloop.child.interrupting import interrupt_by_exception
 from offloop.child.runner import Runner
 from offloop.child.turns import Turns
+from offloop.contexts.doorbell import Doorbell, Ring
 from offloop.contexts.marks import mark_records
 from offloop.contexts.sharing import as_seen_by_parent
 from offloop.contexts.thread_port import DIED, ThreadPort
@@ -76,25 +77,34 @@ class ThreadContext(Context):
         self.slots = factory.concurrency
         self._factory = factory
         self._loop = asyncio.get_running_loop()
-        self._threads: list[threading.Thread] = []
+        self._doorbell = Doorbell(self._loop)
 
     def connect(self, number: int, owner: LinkOwner) -> ThreadLink:
         """A link to a new worker thread."""
-        return ThreadLink(self._loop, self._factory, number, owner)
+        return ThreadLink(self._loop, self._doorbell.ring, self._factory, number, owner)
+
+    def abandon(self) -> None:
+        """Listen to no thread any more: those that were given up may go on."""
+        self._doorbell.close()
 
 
 class ThreadLink(Link):
     """The parent's end of one worker thread."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, factory: ThreadWorkerFactory, number: int, owner: LinkOwner
+        self,
+        loop: asyncio.AbstractEventLoop,
+        ring: Ring,
+        factory: ThreadWorkerFactory,
+        number: int,
+        owner: LinkOwner,
     ) -> None:
         self._loop = loop
         self._factory = factory
         self._number = number
         self._owner = owner
         self._turns = Turns()
-        self._port = ThreadPort(loop, self._deliver, factory.concurrency + 1)
+        self._port = ThreadPort(ring, self._deliver, factory.concurrency + 1)
         self._sent = 0
         self._ahead: deque[int] = deque()  # ids by place, the last one `_sent`; at most one that was begun
         self._problem: BaseException | None = None

@@ -9,6 +9,7 @@ from contextvars import Context as VariableContext, copy_context
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from offloop.contexts.doorbell import Ring
 from offloop.contexts.sharing import as_seen_by_parent
 from offloop.task import CallableTask, provider
 from offloop.wire.frames import CANCELLED, FAILED, ITEM, MESSAGE, RESULT, Record
@@ -40,12 +41,12 @@ DIED = -1
 class ThreadPort:
     """A worker thread's end of the conversation: queues in place of sockets."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[], None], slots: int) -> None:
+    def __init__(self, ring: Ring, deliver: Callable[[], None], slots: int) -> None:
         self.inbox: SimpleQueue[list[Record] | None] = SimpleQueue()
         self.outbox: deque[tuple[int, int, Any, float, float]] = deque()
         self.slots: list[tuple[int, float]] = [(0, 0.0)] * slots
         self.variables: Captured | None = None
-        self._loop = loop
+        self._ring = ring
         self._deliver = deliver
         self._arrived: Callable[[], None] | None = None
         self.woken = False
@@ -158,7 +159,4 @@ class ThreadPort:
         """Wake the parent's event loop, unless it has been woken and has not looked yet."""
         if self.outbox and not self.woken:
             self.woken = True
-            try:
-                self._loop.call_soon_threadsafe(self._deliver)
-            except RuntimeError:
-                pass  # the parent's loop was closed: nobody waits
+            self._ring(self._deliver)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
 from offloop.child.faults import unloadable, unpicklable
 from offloop.child.port import PLAIN
+from offloop.contexts.doorbell import Ring
 from offloop.contexts.imports import importable
 from offloop.contexts.replies import unloadable_reply
 from offloop.contexts.sharing import as_seen_by_parent
@@ -106,12 +106,12 @@ class PicklingPort(SharingPort):
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        ring: Ring,
         deliver: Callable[[], None],
         slots: int,
         crossing: Crossing,
     ) -> None:
-        super().__init__(loop, deliver, slots)
+        super().__init__(ring, deliver, slots)
         self._crossing = crossing
         self._packed: dict[int, tuple[bytes, list[int]]] = {}  # by id of the task
 

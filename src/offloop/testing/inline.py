@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from offloop.child.bootstrap import make_environment, run_bootstrap
 from offloop.child.overlap import Overlap
 from offloop.child.runner import Runner
+from offloop.contexts.doorbell import ring_by_itself
 from offloop.contexts.imports import importable
 from offloop.contexts.marks import mark_records
 from offloop.contexts.packing import Packer
@@ -107,12 +108,13 @@ class InlineLink(ThreadLink):
         owner: LinkOwner,
         crossing: Crossing | None,
     ) -> None:
-        super().__init__(loop, options, number, owner)
+        ring = ring_by_itself(loop)
+        super().__init__(loop, ring, options, number, owner)
         slots = options.concurrency + 1
         self._ends: SharingPort = (
-            SharingPort(loop, self._deliver, slots)
+            SharingPort(ring, self._deliver, slots)
             if crossing is None
-            else PicklingPort(loop, self._deliver, slots, crossing)
+            else PicklingPort(ring, self._deliver, slots, crossing)
         )
         self._port = self._ends
         self._turns.may_wait = False
