@@ -15,7 +15,7 @@ from support.bounds import fail_after, wait_exit
 from support.gates import Gate, Log, Mailbox
 
 from contract.base import Context, occupy
-from offloop import CallableTask, TaskTimeout, WorkerCrashed
+from offloop import CallableTask, Execution, TaskTimeout, WorkerCrashed
 
 
 async def in_one_hand(*executions: asyncio.Future[object]) -> None:
@@ -307,17 +307,20 @@ class CancelMessageContract(Context):
     async def test_a_cancelled_task_is_cancelled_although_its_execution_had_a_result(
         self, gate: Gate
     ) -> None:
+        async def wait(execution: Execution[int]) -> int:
+            return await execution
+
         async with self.worker() as worker:
             await worker.submit(tasks.echo, 1)
-            execution = worker.submit(tasks.echo, 2)
-
-            async def wait() -> object:
-                return await execution
-
-            task = asyncio.create_task(wait())
-            await asyncio.sleep(0)
-            while not execution.done():
-                task.cancel()
+            is_cancelled = False
+            while not is_cancelled:
+                execution = worker.submit(tasks.echo, 2)
+                task = asyncio.create_task(wait(execution))
                 await asyncio.sleep(0)
+                while not execution.done():  # a thread may have done it by now
+                    is_cancelled = task.cancel() or is_cancelled
+                    await asyncio.sleep(0)
+                if not is_cancelled:
+                    assert await task == 2
             with pytest.raises(asyncio.CancelledError):
                 await task
