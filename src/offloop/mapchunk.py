@@ -9,8 +9,8 @@ from typing import Any, cast
 from offloop.child.chunk import Outcome, is_light
 from offloop.inputs import SLICED
 
-#: Rows that are looked at for how dear they are to pickle.
-SAMPLE = 16
+#: Parts of a container that are looked at.
+PARTS = 8
 
 
 class Chunk:
@@ -23,9 +23,10 @@ class Chunk:
         outcome: what came back, if it was not the chunk as a whole that failed.
         error: why it failed as a whole, or None.
         rest: the chunk that follows it in the place of rows that this one had before, or None.
+        is_bet: whether its worker may give some of its rows back.
     """
 
-    __slots__ = ("error", "is_done", "outcome", "rest", "rows", "start")
+    __slots__ = ("error", "is_bet", "is_done", "outcome", "rest", "rows", "start")
 
     def __init__(self, start: int, rows: Sequence[Any]) -> None:
         self.start = start
@@ -34,6 +35,7 @@ class Chunk:
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
         self.rest: Chunk | None = None
+        self.is_bet = False
 
     def split(self, count: int) -> Chunk:
         """Keep ``count`` rows, fewer than there are; returns the chunk of the others."""
@@ -56,16 +58,26 @@ class Chunk:
         return None
 
 
-def are_light(iterables: Sequence[Any]) -> bool:
-    """Whether rows take next to no time to pull and to pickle, as far as the first ones tell."""
-    return all(
-        type(each) is range or (type(each) in SLICED and all(map(is_light, each[:SAMPLE])))
-        for each in iterables
-    )
+def are_prompt(iterables: Sequence[Any]) -> bool:
+    """Whether rows cost nothing to pull, and nothing can go wrong with that."""
+    return all(any(type(each) is kind for kind in SLICED) for each in iterables)
 
 
-def weight_of(value: object) -> int:
-    """The bytes of an array, or of whatever else lends its memory; of others 0."""
+def are_light(rows: Sequence[Any]) -> bool:
+    """Whether rows take next to no time to pickle."""
+    return type(rows) is range or all(map(is_light, rows))
+
+
+def weight_of(value: object, depth: int = 2) -> int:
+    """About how many bytes an array, a text or whatever lends its memory has, or a container of some."""
+    if type(value) is str:
+        return len(value)
+    if depth and (type(value) is list or type(value) is tuple):
+        parts = cast("Sequence[object]", value)
+        seen = parts[:PARTS]
+        return sum(weight_of(part, depth - 1) for part in seen) * len(parts) // max(1, len(seen))
+    if depth and type(value) is dict:
+        return weight_of([*cast("dict[object, object]", value).values()], depth - 1)
     try:
         with memoryview(value) as view:  # type: ignore[arg-type]  # whether it can is the question
             return view.nbytes

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from offloop.child.chunk import is_light
 from offloop.errors import QueueFull
 from offloop.inputs import SyncInput, is_async, read_rows
-from offloop.mapchunk import Chunk, weight_of
+from offloop.mapchunk import Chunk, are_light, weight_of
 from offloop.scheduling.chunking import TARGET, TURN, Chunker
 from offloop.task import CallableTask
 
@@ -112,8 +112,7 @@ class Feed:
         self._outstanding: dict[asyncio.Future[Any], None] = {}  # an ordered set
         self._rows: list[Any] = []  # read from an async input and not sent yet
         self._given_back: deque[Chunk] = deque()  # by bets
-        self._bets: set[asyncio.Future[Any]] = set()
-        self._sent = self.in_flight = 0
+        self._sent = self.in_flight = self._bets = 0
         self._is_stopped = self._is_interrupted = self._is_leaving_input = self._has_ended = False
         self._space = Signal()  # for the pump: a slot, room or rows may be there
         self._room = Signal()  # for the reader: rows were released
@@ -206,16 +205,17 @@ class Feed:
             share = len(rows) / max(source.read - before, len(rows))
             await self._send_new(rows, now - (now - began) * share, is_bet=is_bet)
         if error is not None:
+            assert not self._bets, "inputs that are bet on raise nothing"
             raise error
 
     async def _send_again(self) -> None:
         """Send rows that a bet gave back."""
         began = time.perf_counter()
         chunk = self._given_back.popleft()
-        size, is_bet = self._chunker.next_size(), self._chunker.is_bet
+        size, chunk.is_bet = self._chunker.next_size(), self._chunker.is_bet
         if size < len(chunk.rows):
             self._given_back.appendleft(chunk.split(size))
-        await self._send(chunk, began, is_bet=is_bet)
+        await self._send(chunk, began)
 
     def _look_ahead(self, source: SyncInput, now: float) -> None:
         """See the end of an input in time to share out what is left, where its length is not known."""
@@ -288,10 +288,17 @@ class Feed:
         """Send rows whose pulling began at ``began``, when the worker has room for them."""
         chunk = Chunk(self._sent, rows)
         self._sent += len(rows)
-        await self._send(chunk, began, is_bet=is_bet, is_new=True)
+        chunk.is_bet = is_bet and are_light(rows)
+        if is_bet and not chunk.is_bet:
+            self._chunker.weigh(is_light=False)
+            size = self._chunker.next_size()
+            if size < len(rows):
+                self._given_back.appendleft(chunk.split(size))
+        await self._send(chunk, began)
+        self._on_sent(chunk)
 
-    async def _send(self, chunk: Chunk, began: float, *, is_bet: bool = False, is_new: bool = False) -> None:
-        task = self._make_task(chunk.rows, TARGET) if is_bet else self._make_task(chunk.rows)
+    async def _send(self, chunk: Chunk, began: float) -> None:
+        task = self._make_task(chunk.rows, TARGET) if chunk.is_bet else self._make_task(chunk.rows)
         while True:
             try:
                 execution = self._enqueue(task)
@@ -303,10 +310,7 @@ class Feed:
             began = time.perf_counter()
         self._chunker.sent(len(chunk.rows), time.perf_counter() - began)
         self._outstanding[execution] = None
-        if is_bet:
-            self._bets.add(execution)
-        if is_new:
-            self._on_sent(chunk)
+        self._bets += chunk.is_bet
         execution.add_done_callback(functools.partial(self._on_execution_done, chunk))
 
     def _enqueue(self, task: CallableTask[Any]) -> asyncio.Future[Any]:
@@ -324,16 +328,18 @@ class Feed:
 
     def _on_execution_done(self, chunk: Chunk, execution: asyncio.Future[Any]) -> None:
         self._outstanding.pop(execution, None)
-        self._bets.discard(execution)
-        if (rest := chunk.finish(execution)) is not None:
-            self._given_back.append(rest)
-            self._chunker.came_back(len(rest.rows))
+        self._bets -= chunk.is_bet
+        count = len(chunk.rows)
+        rest = chunk.finish(execution)
         if chunk.outcome is not None:
             seconds, values, _ = chunk.outcome
-            if not (is_light(chunk.rows[-1]) and is_light(values[-1])):
-                self._chunker.weigh(weight_of(values[-1]))
+            if rest is not None:
+                self._given_back.append(rest)
+                self._chunker.came_back(len(rest.rows), seconds)
+            light = is_light(chunk.rows[-1]) and is_light(values[-1])
+            self._chunker.weigh(is_light=light, result=0 if light else weight_of(values[-1]))
             sending = getattr(execution, "pickling", 0.0) + getattr(execution, "copying", 0.0)
-            self._chunker.record(len(chunk.rows), seconds, sending)
+            self._chunker.record(len(values), seconds, sending * len(values) / count)
         self._space.set()
         self._on_done(chunk)
 

@@ -96,9 +96,8 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
             if count is not None:
                 check_int(name, count, 1)
         if timeout is not None:
-            seconds = check_seconds("timeout", timeout)
-            timeout = seconds if seconds < inf else None
-        if timeout is not None and chunksize is not None and chunksize != 1:
+            timeout = check_seconds("timeout", timeout)
+        if timeout not in (None, inf) and chunksize is not None and chunksize != 1:
             raise ValueError("timeout= counts the running time of one item; chunksize must be 1 or None")
         self._name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
         self._options = MapOptions(

@@ -16,10 +16,10 @@ from typing import Any
 from offloop.child.chunk import run_chunk, run_star_chunk
 from offloop.hiding import hides_arguments
 from offloop.inputs import known_length
-from offloop.mapchunk import Chunk, are_light
+from offloop.mapchunk import Chunk, are_prompt
 from offloop.mapfeed import Feed, MapWorker, Signal
 from offloop.progress import ProgressBar, Reporter
-from offloop.scheduling.chunking import TURN, Chunker
+from offloop.scheduling.chunking import TURN, Chunker, Past
 from offloop.scheduling.estimate import Kind
 from offloop.task import CallableTask
 from offloop.wire.exceptions import add_note
@@ -220,16 +220,17 @@ class MapRun:
 
     def _chunker(self, workers: int) -> Chunker:
         kind_of = getattr(self._worker, "_kind_of", None)
-        kind = kind_of(self._fn) if kind_of is not None else Kind()
-        chunker = kind.chunker = Chunker(
+        kind: Kind = kind_of(self._fn) if kind_of is not None else Kind()
+        if kind.past is None:
+            kind.past = Past()
+        return Chunker(
             workers,
             length=self.total,
-            chunksize=self._options.chunksize if self._options.timeout is None else 1,
+            chunksize=self._options.chunksize if self._options.timeout in (None, math.inf) else 1,
             limit=_most_items(self._options, workers),
-            may_bet=are_light(self._iterables),
-            before=kind.chunker,
+            may_bet=are_prompt(self._iterables),
+            past=kind.past,
         )
-        return chunker
 
 
 def _parallelism(worker: MapWorker) -> int:

@@ -40,6 +40,11 @@ class Worker(Calls, Watched, ABC):
 
     _dispatcher: Dispatcher
 
+    @property
+    def concurrency(self) -> int:
+        """How many async tasks of one worker may overlap; the factory's option."""
+        return self._dispatcher.policy.limits.slots
+
     @abstractmethod
     def is_running(self) -> bool:
         """Whether it takes tasks: True until it was shut down, killed, or crashed."""

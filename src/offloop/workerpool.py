@@ -103,11 +103,6 @@ class WorkerPool(Worker):
         return self._factory.kind
 
     @property
-    def concurrency(self) -> int:
-        """How many async tasks of one worker may overlap; the factory's option."""
-        return self._factory.slots
-
-    @property
     def worker_count(self) -> int:
         """How many workers there are, starting ones included."""
         return self._dispatcher.scheduler.worker_count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from contextlib import aclosing
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from support.bounds import fail_after
 from support.gates import Gate, Log
 
 from contract.base import Context
-from offloop import StatusError, TaskFailed
+from offloop import StatusError, TaskFailed, TaskTimeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -164,6 +165,32 @@ class MapContract(Context):
         await pool.shutdown()
         with pytest.raises(StatusError):
             await pool.map(tasks.echo, range(3))
+
+    async def test_async_items_overlap_on_a_worker_of_its_own_and_on_a_lease_as_in_a_pool(
+        self, gate: Gate
+    ) -> None:
+        factory = self.make_factory(concurrency=10)
+        async with self.pool(1, factory=factory) as pool, factory.create() as single:
+            async with pool.get_worker() as lease:
+                workers = [single, lease, lease.options(priority=1)]
+                maps = [
+                    asyncio.ensure_future(_list(w.map(tasks.apass_gate, [gate.path] * 6))) for w in workers
+                ]
+                await gate.arrived(6 + 10)
+                gate.open()
+                await asyncio.gather(*maps)
+
+    async def test_a_map_without_a_limit_of_time_goes_beyond_the_default(self, gate: Gate) -> None:
+        async with self.pool(1) as pool:
+            limited = pool.options(timeout=0.05)
+            with pytest.raises(TaskTimeout):
+                await limited.map(tasks.apass_gate, [gate.path])
+            late = asyncio.ensure_future(_list(limited.map(tasks.apass_gate, [gate.path], timeout=inf)))
+            await gate.arrived(2)
+            await asyncio.sleep(0.2)
+            assert not late.done()
+            gate.open()
+            await late
 
 
 class MapFailureContract(Context):

@@ -50,7 +50,8 @@ class FakePool:
         self.takes = takes
         self.now = 0.0
         self.executions: list[asyncio.Future[Any]] = []
-        self.chunks: list[list[Any]] = []
+        self.chunks: list[list[Any]] = []  # what was run of each
+        self.sent: list[int] = []  # how many rows each had
         self.timeouts: list[float | None] = []
         self.most_outstanding = 0
         self.refusals = 0
@@ -67,6 +68,7 @@ class FakePool:
     def forget(self) -> None:
         """Begin to count anew, while nothing is outstanding."""
         self.chunks.clear()
+        self.sent.clear()
         self.executions.clear()
 
     def enqueue(self, task: CallableTask[Any], *, timeout: float | None = None) -> asyncio.Future[Any]:
@@ -77,6 +79,7 @@ class FakePool:
         execution = asyncio.get_running_loop().create_future()
         execution.task = task  # type: ignore[attr-defined]
         self.executions.append(execution)
+        self.sent.append(len(task.args[1]))
         if self.takes is not None and len(task.args) > 2:  # a bet
             fn, rows, _ = task.args
             execution.task = CallableTask(task.fn, fn, rows[: self.takes(len(rows))])  # type: ignore[attr-defined]

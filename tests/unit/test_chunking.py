@@ -2,71 +2,27 @@
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections.abc import Iterator
-from itertools import accumulate, islice, pairwise
+from itertools import pairwise
 
 import pytest
+from chunks import past_of, simulate, sizes
 from hypothesis import given, strategies as st
 
 from offloop.scheduling.chunking import (
     GROWTH,
     LEAP,
-    LONG_CHUNK,
     MOST_AHEAD,
-    MOST_BET,
     MOST_BYTES,
     MOST_ITEMS,
     MOST_OBJECTS,
-    SHORT_ITEM,
     SLOW_ITEM,
     TARGET,
     TURN,
     WORTH_SPLITTING,
     Chunker,
 )
-
-
-def simulate(
-    chunker: Chunker, seconds: list[float], workers: int, overhead: float = 30e-6
-) -> tuple[list[list[float]], float]:
-    """The chunks of items' durations that ``workers`` run, and when the last one ends."""
-    items = iter(seconds)
-    chunks: list[list[float]] = []
-    running: list[tuple[float, int]] = []
-    given_back: list[float] = []
-    now = 0.0
-
-    def send() -> None:
-        size, is_bet = chunker.next_size(), chunker.is_bet
-        chunk = given_back[:size] or list(islice(items, size))
-        del given_back[:size]
-        if chunk:
-            chunker.sent(len(chunk))
-            if is_bet and (rest := chunk[in_time(chunk) :]):
-                del chunk[-len(rest) :]
-                given_back.extend(rest)
-                chunker.came_back(len(rest))
-            chunks.append(chunk)
-            heapq.heappush(running, (now + overhead + sum(chunk), len(chunks) - 1))
-
-    for _ in range(workers):
-        send()
-    while running:
-        now, number = heapq.heappop(running)
-        chunker.record(len(chunks[number]), sum(chunks[number]))
-        send()
-    return chunks, now
-
-
-def in_time(chunk: list[float]) -> int:
-    """How many items of a bet are run, if it looks at the clock after each."""
-    return next((count for count, took in enumerate(accumulate(chunk), 1) if took >= TARGET), len(chunk))
-
-
-def sizes(chunks: list[list[float]]) -> list[int]:
-    return [len(chunk) for chunk in chunks]
 
 
 def test_it_begins_with_single_items() -> None:
@@ -212,7 +168,7 @@ def test_rows_that_are_dear_to_pickle_keep_chunks_small() -> None:
 
 def test_objects_travel_in_smaller_chunks() -> None:
     chunker = Chunker(2, length=200_000)
-    chunker.weigh()
+    chunker.weigh(is_light=False)
     chunks, _ = simulate(chunker, [1e-7] * 200_000, 2)
     assert max(sizes(chunks)) == MOST_OBJECTS
     assert Chunker(2, chunksize=5000, limit=10_000).next_size() == 5000
@@ -222,92 +178,20 @@ def test_what_grew_before_it_was_weighed_shrinks() -> None:
     chunker = Chunker(2, length=10**6)
     simulate(chunker, [1e-7] * 100_000, 2)
     assert chunker.next_size() == MOST_ITEMS
-    chunker.weigh()
+    chunker.weigh(is_light=False)
     assert chunker.next_size() == MOST_OBJECTS
 
 
 def test_large_results_travel_in_small_chunks_for_as_long_as_they_are_large() -> None:
     chunker = Chunker(2, length=10**6)
     simulate(chunker, [1e-7] * 100_000, 2)
-    chunker.weigh(MOST_BYTES // 4)
+    chunker.weigh(is_light=False, result=MOST_BYTES // 4)
     assert chunker.next_size() == 4
-    chunker.weigh(10 * MOST_BYTES)
+    chunker.weigh(is_light=False, result=10 * MOST_BYTES)
     assert chunker.next_size() == 1
     for _ in range(60):
-        chunker.weigh(8)
+        chunker.weigh(is_light=True)
     assert chunker.next_size() == MOST_OBJECTS
-
-
-def light(length: int, before: Chunker | None = None, *, workers: int = 2) -> Chunker:
-    return Chunker(workers, length=length, may_bet=True, before=before)
-
-
-def after(seconds: float) -> Chunker:
-    """What decided in a map of items that took so long."""
-    chunker = light(1000)
-    simulate(chunker, [seconds] * 1000, 2)
-    return chunker
-
-
-def test_each_worker_gets_its_share_of_fast_items_once_one_is_known() -> None:
-    chunks, _ = simulate(light(402), [1e-7] * 402, 2)
-    assert sizes(chunks) == [1, 1, 201, 199]
-    chunks, _ = simulate(light(10_000), [1e-7] * 10_000, 2)
-    assert sizes(chunks)[:4] == [1, 1, MOST_BET, MOST_BET]
-    assert sizes(chunks)[4] == GROWTH * MOST_BET
-
-
-def test_a_second_map_bets_at_once_on_what_the_first_learned() -> None:
-    chunks, _ = simulate(light(1000, after(1e-7)), [1e-7] * 1000, 2)
-    assert sizes(chunks) == [500, 500]
-    second = light(100_000, after(1e-7))
-    assert second.next_size() == MOST_ITEMS
-    assert second.outstanding(8) == 8
-    assert light(100_000, after(1e-5)).next_size() == pytest.approx(TARGET / 1e-5, abs=1)
-
-
-@pytest.mark.parametrize(
-    "chunker",
-    [
-        light(1000),  # nothing is known
-        light(1000, light(1000)),  # nor was it then
-        light(1000, after(SHORT_ITEM * 1.1)),
-        Chunker(2, length=1000, before=after(1e-7)),  # rows may be dear
-        Chunker(2, may_bet=True, before=after(1e-7)),  # a share of how many?
-    ],
-)
-def test_nothing_is_bet_on_what_is_not_known_or_is_slow(chunker: Chunker) -> None:
-    assert not chunker.is_bet
-    assert chunker.next_size() == 1
-
-
-def test_a_slow_item_in_a_map_is_a_warning_for_the_next_ones_until_it_is_forgotten() -> None:
-    first = light(10_000)
-    simulate(first, [1e-7] * 5_000 + [3 * LONG_CHUNK] + [1e-7] * 4_999, 2)
-    second = light(10_000, first)
-    assert not second.is_bet
-    simulate(second, [1e-7] * 10_000, 2)
-    third = light(10_000, second)
-    simulate(third, [1e-7] * 10_000, 2)
-    assert light(10_000, third).is_bet
-
-
-@pytest.mark.parametrize("seconds", [1e-4, 1e-2])
-def test_a_bet_that_is_lost_costs_next_to_nothing(seconds: float) -> None:
-    chunks, ended = simulate(light(1000, after(1e-7)), [seconds] * 1000, 2)
-    assert sizes(chunks)[:2] == [min(500, max(1, int(TARGET / seconds)))] * 2
-    assert sum(sizes(chunks)) == 1000
-    assert ended < seconds * 500 * 1.1 + TARGET
-
-
-def test_what_was_heavy_or_dear_to_pickle_is_so_in_the_next_map() -> None:
-    heavy, dear = light(1000), light(1000)
-    for chunker, pickling in ((heavy, 0.0), (dear, TURN / 2)):
-        chunker.sent(1)
-        chunker.record(1, 1e-7, pickling)
-    heavy.weigh(MOST_BYTES)
-    assert light(1000, heavy).next_size() == 1
-    assert light(1000, dear).next_size() == 2
 
 
 def test_a_fixed_size_stays_within_the_limit() -> None:
@@ -336,8 +220,8 @@ def test_a_size_is_always_within_its_bounds(
     may_bet: bool,
     before: float | None,
 ) -> None:
-    known = None if before is None else after(before)
-    chunker = Chunker(workers, length=length, limit=limit, may_bet=may_bet, before=known)
+    known = None if before is None else past_of(before)
+    chunker = Chunker(workers, length=length, limit=limit, may_bet=may_bet, past=known)
     for per_item, cost in events:
         size = chunker.next_size()
         assert 1 <= size <= min(limit, MOST_ITEMS)

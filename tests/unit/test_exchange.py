@@ -27,7 +27,7 @@ from offloop.child.layout import (
     Copy,
     WithDescriptor,
     shared,
-    shared_values,
+    shared_call,
     unpack_table,
 )
 from offloop.shm import segments
@@ -146,11 +146,15 @@ def test_large_bytes_among_arguments_are_marked_and_come_out_as_they_were(ends: 
     assert worker.load(parent.send_object(marked)) == args
 
 
-def test_large_bytes_among_keywords_are_marked_too(ends: tuple[End, End]) -> None:
+def test_large_bytes_that_are_given_twice_are_one_object_there_too(ends: tuple[End, End]) -> None:
     parent, worker = ends
-    given = {"a": bytes(array()), "b": 1}
-    assert len(pickled(shared_values(given))[1]) == 1
-    assert worker.load(parent.send_object(shared_values(given))) == given
+    data = bytes(array())
+    marked = shared_call((data, 1, data), {"a": data, "b": 2, "c": bytearray(array())})
+    assert len(pickled(marked)[1]) == 2
+    args, kwargs = worker.load(parent.send_object(marked))
+    assert args == (data, 1, data)
+    assert kwargs == {"a": data, "b": 2, "c": bytearray(array())}
+    assert args[0] is args[2] is kwargs["a"]
 
 
 # --- loans that nobody takes up --------------------------------------------------------------------

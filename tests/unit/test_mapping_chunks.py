@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from array import array
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from fakepool import FakePool, run_map, turns, until_failure
 from hypothesis import given, settings, strategies as st
 
 from offloop.errors import WorkerCrashed
+from offloop.mapchunk import weight_of
 from offloop.scheduling import chunking
-from offloop.scheduling.chunking import MOST_ITEMS, MOST_OBJECTS
+from offloop.scheduling.chunking import MOST_BET, MOST_ITEMS, MOST_OBJECTS
 
 
 def echo(item: Any) -> Any:
@@ -53,9 +55,11 @@ async def test_a_second_map_of_a_function_begins_with_large_chunks(iterables: li
     assert [len(chunk) for chunk in pool.chunks[:2]] == [1, 1]
     pool.forget()
     assert await run_map(pool, pair, *iterables) == first
-    assert [len(chunk) for chunk in pool.chunks] == [len(first) // 2] * 2
-    assert (await run_map(pool, echo, [*range(100)]))[-1] == 99
-    assert len(pool.chunks[2]) == 1, "of another function nothing is known"
+    most = min(len(first) // 2, MOST_BET)
+    assert [len(chunk) for chunk in pool.chunks[:2]] == [most, most]
+    pool.forget()
+    await run_map(pool, echo, [*range(100)])
+    assert len(pool.chunks[0]) == 1, "of another function nothing is known"
 
 
 @pytest.mark.parametrize(
@@ -77,6 +81,64 @@ async def test_large_results_keep_chunks_small(monkeypatch: pytest.MonkeyPatch) 
         async for result in run_map(pool, bytes, [4000] * 200):
             assert len(result) == 4000
         assert max(map(len, pool.chunks)) == 2
+    pool.forget()
+    await run_map(pool, bytes, [1] * 100_000)
+    assert max(map(len, pool.chunks)) > 100, "the first of these are small"
+
+
+@pytest.mark.parametrize(
+    ("value", "weight"),
+    [
+        (b"x" * 1000, 1000),
+        (bytearray(1000), 1000),
+        (memoryview(bytes(1000)), 1000),
+        (array("d", [0.0] * 100), 800),
+        ("x" * 1000, 1000),
+        ([b"x" * 100] * 50, 5000),
+        ((bytes(100), [bytes(300)]), 400),
+        ({"a": bytes(100), "b": "x" * 50}, 150),
+        ([], 0),
+        (3.0, 0),
+        (object(), 0),
+    ],
+)
+def test_what_a_result_weighs(value: object, weight: int) -> None:
+    assert weight_of(value) == weight
+
+
+def test_what_contains_itself_is_weighed_all_the_same() -> None:
+    value: list[Any] = []
+    value.append(value)
+    assert weight_of(value) == 0
+
+
+async def test_one_large_result_is_soon_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunking, "MOST_BYTES", 100_000)
+    pool = FakePool(2, seconds=lambda item: 1e-7)
+    results = await run_map(pool, lambda item: b"" if item else bytes(1_000_000), range(100_000))
+    assert len(results) == 100_000
+    assert len(pool.chunks) < 500
+
+
+async def test_heavy_rows_behind_light_ones_are_not_bet_on() -> None:
+    pool = FakePool(2, seconds=lambda item: 1e-7)
+    await run_map(pool, echo, range(1000))
+    pool.forget()
+    rows = [*range(100), b"x" * 1000, *range(100, 999)]
+    assert await run_map(pool, echo, rows) == rows
+    assert len(pool.chunks[0]) == 1
+
+
+async def test_async_functions_are_not_bet_on_again_and_again() -> None:
+    async def invert(item: int) -> int:
+        return -item
+
+    pool = FakePool(2, seconds=lambda item: 1e-7)
+    for _ in range(4):
+        pool.forget()
+        assert await run_map(pool, invert, range(20_000)) == [-item for item in range(20_000)]
+        assert len(pool.chunks) < 200
+        assert sum(pool.sent) < 2 * 20_000
 
 
 # Bets

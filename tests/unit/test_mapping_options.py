@@ -150,10 +150,13 @@ async def test_a_timeout_counts_for_each_item() -> None:
 async def test_without_a_timeout_the_workers_own_default_counts() -> None:
     class Strict(FakePool):
         def enqueue(self, task: Any, **options: Any) -> Any:
-            assert options == {}
+            given.append(options)
             return super().enqueue(task)
 
-    assert await run_map(Strict(), abs, [-1], timeout=float("inf")) == [1]
+    given: list[dict[str, Any]] = []
+    for options in {}, {"timeout": None}, {"timeout": float("inf")}:
+        assert await run_map(Strict(), abs, [-1], chunksize=2, **options) == [1]
+    assert given == [{}, {}, {"timeout": float("inf")}]
 
 
 # Async and generator functions

@@ -36,8 +36,9 @@ else:
 
 #: A bet goes on with at most so many times the items that it has run already.
 GROWTH = 4.0
-NUMBERS = (int, float, type(None), bool, complex)
-TEXTS = (str, bytes)
+NUMBERS = (float, type(None), bool, complex)
+#: Of an integer that costs no more than others.
+MOST_BITS = 512
 #: Characters or bytes of a text that costs no more than a number.
 SHORT = 100
 #: Parts of such a tuple.
@@ -91,7 +92,9 @@ def is_light(value: object) -> bool:
 
 def _is_atom(value: object) -> bool:
     kind = type(value)  # which a metaclass may leave unhashable
-    if any(kind is each for each in TEXTS):
+    if kind is int:
+        return cast("int", value).bit_length() <= MOST_BITS
+    if kind is str or kind is bytes:
         return len(cast("str | bytes", value)) <= SHORT
     return any(kind is each for each in NUMBERS)
 
@@ -128,7 +131,7 @@ def _run(calls: Iterator[Any], size: int, seconds: float | None) -> Outcome | Co
     values: list[Any] = []
     errors: dict[int, BaseException] = {}
     if seconds is None:
-        _call_each(calls, size, values, errors)
+        _call_each(calls, size, values, errors, has_no_more=True)
     else:
         _bet(calls, size, values, errors, seconds)
     kinds = _kinds(values)
@@ -146,7 +149,7 @@ def _bet(
     began = time.perf_counter()
     more = 1
     while more > 0:
-        _call_each(calls, len(values) + more, values, errors, is_last=False)
+        _call_each(calls, len(values) + more, values, errors, has_no_more=False)
         if not is_light(values[-1]):
             break
         in_time = seconds / max(time.perf_counter() - began, 1e-9) - 1
@@ -159,15 +162,15 @@ def _call_each(
     values: list[Any],
     errors: dict[int, BaseException],
     *,
-    is_last: bool = True,
+    has_no_more: bool,
 ) -> None:
-    """Take from ``calls`` until there are ``size`` values, which may be all."""
+    """Take from ``calls`` until there are ``size`` values."""
     while len(values) < size:
         try:
             # The fastest loop there is, and one that stays in C.  What it got
             # before an exception stays in the list, and `calls` goes on behind
             # the item that failed.
-            values.extend(calls if is_last else islice(calls, size - len(values)))
+            values.extend(calls if has_no_more else islice(calls, size - len(values)))
             if len(values) < size:  # a StopIteration out of `fn` ends `extend` without a word
                 errors[len(values)] = TaskFailed("StopIteration", "")
                 values.append(None)

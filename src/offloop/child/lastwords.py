@@ -28,6 +28,7 @@ def keep_last_words(ledger: Ledger, fd: int) -> None:
         fd: its descriptor, which stays open: faulthandler writes to it when a fatal signal comes.
     """
     rewind(fd)
+    _let_go_of_forks(fd)
     # The stack of C code, which Python 3.14 adds by default, would take the room of Python's.
     options: Any = {"c_stack": False} if sys.version_info >= (3, 14) else {}
     faulthandler.enable(fd, **options)
@@ -41,9 +42,18 @@ def keep_last_words(ledger: Ledger, fd: int) -> None:
         stdout.reconfigure(line_buffering=True)  # what a task has printed is not lost with its worker
 
 
-def tell_of_crash_on_stderr() -> None:
-    """This is a process that a task forked: a fatal signal here is not the worker's."""
-    faulthandler.enable(2)
+def _let_go_of_forks(fd: int) -> None:
+    """The crash of a process that a task forks is told on stderr: it is not the worker's."""
+    inode = os.fstat(fd).st_ino
+
+    def let_go() -> None:
+        try:
+            if os.fstat(fd).st_ino == inode:  # a task may have closed it, and have another file in its place
+                os.dup2(2, fd, inheritable=False)  # what the task has told faulthandler itself stays
+        except OSError:
+            pass  # it is closed, or there is no stderr
+
+    os.register_at_fork(after_in_child=let_go)
 
 
 def rewind(fd: int) -> None:

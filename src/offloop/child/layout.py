@@ -28,8 +28,6 @@ JOIN = 1 << 14
 QUICK = 1 << 18
 #: Larger bytes the parent copies in slices, so that its event loop has its turns.
 LONG = 1 << 21
-#: Bytes from this size on are copied into large pages, where the system has some.
-VERY_LARGE = 32 << 20
 
 #: Where a part lies: behind this table, in a segment of the sender's, or in one of the receiver's.
 HERE, MINE, YOURS = range(3)
@@ -90,27 +88,34 @@ class _Shared:
 
     def __reduce__(self) -> tuple[Any, ...]:
         kind, buffer = type(self._data), PickleBuffer(self._data)
-        if len(self._data) < VERY_LARGE:
-            return kind, (buffer,)
-        from offloop.shm.mapping import copied
+        from offloop.shm.mapping import FRESH, copied
 
-        return copied, (kind, buffer)
+        return (copied, (kind, buffer)) if len(self._data) >= FRESH else (kind, (buffer,))
 
 
-def shared(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The same values, large bytes among them marked to go out of band."""
+def shared(values: tuple[Any, ...], marked: dict[int, _Shared] | None = None) -> tuple[Any, ...]:
+    """The same values, large bytes among them marked to go out of band.
+
+    Args:
+        values: a task's arguments.
+        marked: what was marked already, by id: what is given twice is one object there, too.
+    """
     types = {*map(type, values)}
     if bytes not in types and bytearray not in types:
         return values
+    marked = {} if marked is None else marked
     return tuple(
-        _Shared(value) if type(value) in (bytes, bytearray) and len(value) >= THRESHOLD else value
+        marked.setdefault(id(value), _Shared(value))
+        if type(value) in (bytes, bytearray) and len(value) >= THRESHOLD
+        else value
         for value in values
     )
 
 
-def shared_values(values: dict[str, Any]) -> dict[str, Any]:
-    """The same for the values of keyword arguments."""
-    return dict(zip(values, shared(tuple(values.values())), strict=True))
+def shared_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same for positional and for keyword arguments."""
+    marked: dict[int, _Shared] = {}
+    return shared(args, marked), dict(zip(kwargs, shared(tuple(kwargs.values()), marked), strict=True))
 
 
 class LargeBuffers(list[memoryview]):

@@ -39,11 +39,12 @@ def start_without_signals(start: Callable[[], object]) -> None:
     """Call ``start``, and have the thread that it starts get no signals: they are for the main thread.
 
     One that blocks in a system call is woken only if the kernel hands the signal to that very thread.
-    And a thread that blocked them by itself could still take one in its first moment: then a task that
-    sends its process a fatal signal goes on, and may end well, while this thread dies of it.
+    And a thread that blocked them by itself could take one in its first moment, a fatal one, too: then
+    the task that sent it to its own process goes on, and may end well, before the process dies.
     """
-    before = signals.pthread_sigmask(signals.SIG_BLOCK, signals.valid_signals())
+    before = signals.pthread_sigmask(signals.SIG_BLOCK, ())
     try:
+        signals.pthread_sigmask(signals.SIG_BLOCK, signals.valid_signals())
         start()
-    finally:
+    finally:  # also where a handler of the user's raises, which Python may call in any of these
         signals.pthread_sigmask(signals.SIG_SETMASK, before)

@@ -8,7 +8,7 @@ import os
 import sys
 
 from offloop.child.control import ORPHANED, Control
-from offloop.child.lastwords import keep_last_words, rewind, tell_of_crash_on_stderr
+from offloop.child.lastwords import keep_last_words, rewind
 from offloop.child.lowlevel import sockets
 from offloop.child.outlet import Outlet
 from offloop.child.port import SocketPort
@@ -80,7 +80,6 @@ def _let_go_of_forks(port: SocketPort, control: sockets.socket, outlet: Outlet, 
     """A process that a task forks must not hold the worker's sockets, nor speak for it."""
 
     def let_go() -> None:
-        tell_of_crash_on_stderr()
         port.let_go()
         control.close()
         outlet.close()

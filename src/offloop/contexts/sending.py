@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 from offloop.child import layout
-from offloop.child.layout import JOIN, QUICK, Copy, LargeBuffers, Part, shared, shared_values
+from offloop.child.layout import JOIN, QUICK, Copy, LargeBuffers, Part, shared, shared_call
 from offloop.contexts.imports import path_entries
 from offloop.contexts.lending import Lending
 from offloop.contexts.outbox import Outbox
@@ -87,7 +87,7 @@ class Sender:
                 if fn is None or not (ref := reference(fn)):
                     self._add(RUN, 0, item, item.task)
                 elif item.kwargs:
-                    self._add(CALL, ref, item, (shared(item.args), shared_values(item.kwargs)))
+                    self._add(CALL, ref, item, shared_call(item.args, item.kwargs))
                 elif item.args:
                     self._add_arguments(ref, item, item.args)
                 else:

@@ -49,8 +49,11 @@ GROWTH = 4
 #: The same for one that is expected to take no longer than `WORTH_SPLITTING`.  With that, and one chunk a
 #: worker before the first came back, maps of 100 to 1,000 no-ops take 0.6 of the time.
 LEAP = 16
-#: Most items in a bet of a function's first map.  They all fail if one of them ends its worker.
+#: Most items in a bet.  They all fail if one of them ends its worker.
 MOST_BET = 256
+#: Where there are no more items for each worker, they go one by one, as many chunks as may be outstanding:
+#: nothing of such a map has to be sent again.
+FEW_ITEMS = 4
 #: Only items that take less than so many seconds are bet on: with longer ones the round trips that it saves
 #: are little.  And only where no chunk took longer than `LONG_CHUNK`: a bet holds up its other items for as
 #: long as the slowest one runs.
@@ -70,6 +73,24 @@ SURPRISE_SECONDS = 10e-3
 FIRST_HOLD, LONGEST_HOLD = 64, 1024
 
 
+class Past:
+    """What the maps of one function have learned.
+
+    Attributes:
+        item: expected seconds of running time per item; None before there was one.
+        pickle: expected seconds per item to pickle it.
+        longest: seconds of the longest chunk, less if that is some maps ago.
+        is_light: whether items and results were numbers and short texts, in the latest map.
+    """
+
+    __slots__ = ("is_light", "item", "longest", "pickle")
+
+    def __init__(self) -> None:
+        self.item: float | None = None
+        self.pickle = self.longest = 0.0
+        self.is_light = True
+
+
 class Chunker:
     """Decides the size of each chunk of one map, from measured durations.
 
@@ -78,19 +99,21 @@ class Chunker:
         length: number of items, or None if that is not known.
         chunksize: a fixed size, or None to adapt.
         limit: the most items a chunk may have, at least 1.
-        may_bet: whether items cost next to nothing to pull and to send.
-        before: what decided it in an earlier map of the same function, which bets rely on.
+        may_bet: whether items cost nothing to pull.
+        past: what earlier maps of the function have learned, which bets rely on; this one goes on with it.
     """
 
     __slots__ = (
         "_fixed",
         "_hold",
-        "_is_betting",
+        "_is_light",
         "_item",
         "_limit",
         "_longest",
+        "_may_bet",
         "_most",
         "_next_hold",
+        "_past",
         "_pickle",
         "_pull",
         "_remaining",
@@ -109,7 +132,7 @@ class Chunker:
         chunksize: int | None = None,
         limit: float = math.inf,
         may_bet: bool = False,
-        before: Chunker | None = None,
+        past: Past | None = None,
     ) -> None:
         self._workers = workers
         self._remaining = length
@@ -124,14 +147,15 @@ class Chunker:
         self._pickle = 0.0  # and to pickle it
         self._hold = 0  # items that still go one by one
         self._next_hold = FIRST_HOLD
-        self._longest = 0.0  # seconds of a chunk
-        self._is_betting = may_bet and length is not None and chunksize is None
-        self._share, most = 1, MOST_BET  # of all items, for one worker; and most of a bet
-        if self._is_betting and before is not None and before._item is not None:
-            self._item, self._most, self._pickle = before._item, before._most, before._pickle
-            self._longest, most = before._longest / 2, MOST_ITEMS  # what was slow is forgotten in time
-        if length is not None:
-            self._share = min(-(-length // workers), most)
+        self._past = past = Past() if past is None else past
+        self._longest = past.longest / 2  # seconds of a chunk; what was slow is forgotten in time
+        self._is_light = True  # whether items and results are numbers and short texts
+        self._may_bet = may_bet and past.is_light and self._fixed is None
+        self._share = 0  # most items of a bet
+        if length is not None and length > FEW_ITEMS * workers:
+            self._share = min(-(-length // workers), MOST_BET)
+        if self._may_bet:
+            self._item, self._pickle = past.item, past.pickle
 
     def next_size(self) -> int:
         """The size of the next chunk, at least 1."""
@@ -145,14 +169,16 @@ class Chunker:
         held = self._pull + self._pickle
         if held * size > TURN:
             size = int(TURN / held)
+        if self._weight * size > MOST_BYTES:
+            size = int(MOST_BYTES / self._weight)
         return max(1, min(size, most, self._limit, self._most))
 
     @property
     def is_bet(self) -> bool:
         """Whether the next chunk has more items than is known to be wise: a worker may give back some."""
-        if not self._is_betting or self._item is None or self._item > SHORT_ITEM:
+        if not (self._may_bet and self._is_light) or self._item is None or self._item > SHORT_ITEM:
             return False
-        return self._size < self._stake() and self._longest < LONG_CHUNK and self._most == MOST_ITEMS
+        return self._size < self._stake() and self._longest < LONG_CHUNK
 
     def _stake(self) -> int:
         """The most items of a bet."""
@@ -178,23 +204,27 @@ class Chunker:
             return 0
         return 2 * self._workers * self._size
 
-    def came_back(self, items: int) -> None:
-        """Note that so many of a bet's items were given back."""
+    def came_back(self, items: int, seconds: float) -> None:
+        """Note that so many of a bet's items were given back, after so many seconds."""
         assert self._remaining is not None, "no bets are made without it"
         self._remaining += items
+        if seconds < TARGET / 2:
+            self._is_light = False  # it was not for want of time
 
     def ends_after(self, items: int) -> None:
         """Note how many items are left to be sent."""
         self._remaining = items
 
-    def weigh(self, result: int = 0) -> None:
-        """Note that there are items, or results, other than numbers and short texts.
+    def weigh(self, *, is_light: bool, result: int = 0) -> None:
+        """Note what a chunk is made of.
 
         Args:
-            result: bytes of such a result, as far as that is known.
+            is_light: whether its items and results are numbers and short texts.
+            result: bytes of one of its results, if it is large.
         """
+        if not is_light:
+            self._is_light, self._most = False, MOST_OBJECTS
         self._weight = _follow(self._weight, result)
-        self._most = max(1, min(MOST_OBJECTS, int(MOST_BYTES / max(self._weight, 1.0))))
 
     def sent(self, size: int, seconds: float = 0.0) -> None:
         """Note that a chunk was sent.
@@ -227,6 +257,9 @@ class Chunker:
         elif self._hold > 0:
             self._hold -= size
         self._size = self._allowed(size)
+        past = self._past
+        past.item, past.pickle, past.longest = self._item, self._pickle, self._longest
+        past.is_light = self._is_light
 
     def _allowed(self, size: int) -> int:
         """The size that durations allow, now that a chunk of ``size`` has come back."""

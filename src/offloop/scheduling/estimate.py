@@ -7,7 +7,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from offloop.scheduling.chunking import Chunker
+    from offloop.scheduling.chunking import Past
 
 #: Kinds of task whose durations are remembered.
 MAX_KINDS = 4096
@@ -22,14 +22,14 @@ class Kind:
 
     Attributes:
         seconds: how long the next one will run; None until one of them was measured.
-        chunker: of the latest map of the function, or None.
+        past: what its maps have learned; None before the first.
     """
 
-    __slots__ = ("chunker", "seconds")
+    __slots__ = ("past", "seconds")
 
     def __init__(self) -> None:
         self.seconds: float | None = None
-        self.chunker: Chunker | None = None
+        self.past: Past | None = None
 
     def record(self, seconds: float) -> None:
         """Take a measured duration into account.

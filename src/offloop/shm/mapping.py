@@ -23,7 +23,7 @@ _libc.mmap.argtypes = (
     *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
     *(ctypes.c_int, ctypes.c_int, ctypes.c_long),
 )
-_new_bytearray: Any = ctypes.pythonapi.PyByteArray_FromStringAndSize
+_new_bytearray: Any = ctypes.pythonapi["PyByteArray_FromStringAndSize"]  # one of our own
 _new_bytearray.restype = ctypes.py_object
 _new_bytearray.argtypes = (ctypes.c_char_p, ctypes.c_ssize_t)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
