@@ -41,8 +41,10 @@ def die() -> None:
 
 def note_and_sleep(path: str, seconds: float) -> int:
     """Write the process id to a file, sleep; write another file on the way out, however that comes."""
-    Path(path).write_text(str(os.getpid()))
-    try:
+    try:  # who sees the file may cancel this at once
+        part = Path(path + ".part")
+        part.write_text(str(os.getpid()))
+        part.rename(path)
         time.sleep(seconds)
     finally:
         Path(path + ".tidied").touch()

@@ -88,7 +88,7 @@ class BrokenContext(ThreadContext):
     _factory: BrokenFactory
 
     def connect(self, number: int, owner: LinkOwner) -> ThreadLink:
-        return self._factory.link(self._loop, self._factory, number, owner)
+        return self._factory.link(self._loop, self._doorbell.ring, self._factory, number, owner)
 
 
 def contract_over(factory: Callable[..., Any]) -> worker_contract.WorkerContract:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from struct import Struct
 
 from offloop.child.lowlevel import sockets
+from offloop.shm import FRESH
 from offloop.wire.frames import ProtocolError
 
 TYPE_CHECKING = False
@@ -88,9 +89,13 @@ class _Shared:
 
     def __reduce__(self) -> tuple[Any, ...]:
         kind, buffer = type(self._data), PickleBuffer(self._data)
-        from offloop.shm.mapping import FRESH, copied
-
-        return (copied, (kind, buffer)) if len(self._data) >= FRESH else (kind, (buffer,))
+        if len(self._data) < FRESH:
+            return kind, (buffer,)
+        try:
+            from offloop.shm.mapping import copied
+        except (ImportError, OSError):  # a worker without descriptors
+            return kind, (buffer,)
+        return copied, (kind, buffer)
 
 
 def shared(values: tuple[Any, ...], marked: dict[int, _Shared] | None = None) -> tuple[Any, ...]:

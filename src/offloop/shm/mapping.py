@@ -10,12 +10,10 @@ from io import BytesIO
 from typing import Any, Protocol
 from weakref import WeakSet
 
+from offloop.shm import FRESH
+
 #: The same on Linux and macOS; `mmap` does not name it.
 _MAP_FIXED = 0x10
-
-#: Memory for bytes from this size on comes from the system each time, and goes back (M_MMAP_THRESHOLD_MAX
-#: of mallopt(3)).
-FRESH = 32 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
