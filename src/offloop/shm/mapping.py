@@ -21,9 +21,11 @@ _libc.mmap.argtypes = (
     *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
     *(ctypes.c_int, ctypes.c_int, ctypes.c_long),
 )
-_new_bytearray: Any = ctypes.pythonapi["PyByteArray_FromStringAndSize"]  # one of our own
-_new_bytearray.restype = ctypes.py_object
-_new_bytearray.argtypes = (ctypes.c_char_p, ctypes.c_ssize_t)
+# Functions of our own: those that are attributes of `pythonapi` are everybody's.
+_new_bytes: Any = ctypes.pythonapi["PyBytes_FromStringAndSize"]
+_new_bytearray: Any = ctypes.pythonapi["PyByteArray_FromStringAndSize"]
+for _new in (_new_bytes, _new_bytearray):
+    _new.restype, _new.argtypes = ctypes.py_object, (ctypes.c_char_p, ctypes.c_ssize_t)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
@@ -92,11 +94,11 @@ def untouched(kind: type[bytes | bytearray], size: int) -> tuple[BytesIO | bytea
     12 ms, and in 50 with pages of 4 KiB.  NumPy asks for its arrays as well.
     """
     made: BytesIO | bytearray
-    if kind is bytearray:
-        made = array = _new_bytearray(None, size)  # `bytearray(size)` would write zeros
+    if kind is bytearray:  # both as they come, without the zeros that `kind(size)` would write
+        made = array = _new_bytearray(None, size)
         view = memoryview(array)
     else:
-        made = file = BytesIO(bytes(size))  # so many zeros are memory that nobody has written to
+        made = file = BytesIO(_new_bytes(None, size))
         view = file.getbuffer()
     if size >= FRESH and hasattr(mmap, "MADV_HUGEPAGE"):
         start = ctypes.addressof(ctypes.c_char.from_buffer(view))
