@@ -42,8 +42,13 @@ def _is_endless(iterable: object) -> bool:
     return kind is itertools.count or (kind is itertools.repeat and operator.length_hint(iterable, -1) == -1)
 
 
-#: What is cut rather than iterated over.  Parts of a range are ranges, pickled and loaded in no time.
-SLICED = frozenset({list, tuple, range})
+def is_sliced(iterable: object) -> bool:
+    """Whether it is cut rather than iterated over: rows cost nothing to pull, and nothing goes wrong with it.
+
+    Parts of a range are ranges, pickled and loaded in no time.
+    """
+    kind = type(iterable)
+    return kind is list or kind is tuple or kind is range
 
 
 class SyncInput:
@@ -57,7 +62,7 @@ class SyncInput:
         self._iterables = iterables
         self._iterators: list[Iterator[Any]] = []
         self._rows: Iterator[Any] | None = None
-        self._whole: Any = iterables[0] if len(iterables) == 1 and type(iterables[0]) in SLICED else None
+        self._whole: Any = iterables[0] if len(iterables) == 1 and is_sliced(iterables[0]) else None
         self._taken = 0  # of the whole
         self._ahead: list[Any] = []  # rows read and not taken yet
         #: How many rows were read, of those that are read one by one.

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from offloop.child.chunk import Outcome, is_light
-from offloop.inputs import SLICED
 
 #: Parts of a container that are looked at.
 PARTS = 8
@@ -56,11 +55,6 @@ class Chunk:
                 if len(outcome[1]) < len(self.rows):
                     return self.split(len(outcome[1]))
         return None
-
-
-def are_prompt(iterables: Sequence[Any]) -> bool:
-    """Whether rows cost nothing to pull, and nothing can go wrong with that."""
-    return all(any(type(each) is kind for kind in SLICED) for each in iterables)
 
 
 def are_light(rows: Sequence[Any]) -> bool:

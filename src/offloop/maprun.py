@@ -15,8 +15,8 @@ from typing import Any
 
 from offloop.child.chunk import run_chunk, run_star_chunk
 from offloop.hiding import hides_arguments
-from offloop.inputs import known_length
-from offloop.mapchunk import Chunk, are_prompt
+from offloop.inputs import is_sliced, known_length
+from offloop.mapchunk import Chunk
 from offloop.mapfeed import Feed, MapWorker, Signal
 from offloop.progress import ProgressBar, Reporter
 from offloop.scheduling.chunking import TURN, Chunker, Past
@@ -228,7 +228,7 @@ class MapRun:
             length=self.total,
             chunksize=self._options.chunksize if self._options.timeout in (None, math.inf) else 1,
             limit=_most_items(self._options, workers),
-            may_bet=are_prompt(self._iterables),
+            may_bet=all(map(is_sliced, self._iterables)),
             past=kind.past,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from offloop.shm import mapping
-from offloop.shm.mapping import copied, taken, untouched
+from offloop.shm.mapping import Untouched, copied
 
 PATTERN = bytes(range(256))
 
@@ -28,10 +28,9 @@ def test_a_copy_is_equal_and_of_its_own(
 
 @pytest.mark.parametrize("kind", [bytes, bytearray])
 def test_what_was_written_is_taken_without_a_copy(kind: type[bytes | bytearray]) -> None:
-    made, view = untouched(kind, 100_000)
-    view[:] = PATTERN * 390 + PATTERN[:160]
-    view.release()
-    got = taken(made)
+    made = Untouched(kind, 100_000)
+    made.view[:] = PATTERN * 390 + PATTERN[:160]
+    got = made.take()
     assert type(got) is kind
     assert got == PATTERN * 390 + PATTERN[:160]
-    assert taken(made) is got
+    assert made.take() is got

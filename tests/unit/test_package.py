@@ -69,7 +69,7 @@ def test_a_pool_loads_neither_what_runs_in_workers_nor_what_is_slow_to_load() ->
     modules = loaded_by("import offloop; offloop.WorkerPool")
     assert "offloop.contexts.process" in modules
     assert not modules & {"offloop.child.process", "offloop.child.runner", "offloop.child.template"}
-    assert not modules & {"cloudpickle", "multiprocessing", "pathlib", "psutil"}
+    assert not modules & {"cloudpickle", "ctypes", "multiprocessing", "pathlib", "psutil"}
 
 
 def test_an_unknown_name_is_an_attribute_error_that_says_so() -> None:

@@ -9,7 +9,6 @@ from time import monotonic
 from typing import Any
 
 from offloop.contexts.outbox import BUDGET, SLICE
-from offloop.shm.mapping import taken, untouched
 
 
 class _Fetch:
@@ -22,25 +21,26 @@ class _Fetch:
     """
 
     def __init__(self, source: memoryview, is_mutable: bool, deliver: Callable[[Any], object]) -> None:
+        from offloop.shm.mapping import Untouched  # loads ctypes, which most programs do without
+
         self._source = source
         self._deliver = deliver
         self._size = size = len(source)
-        self._made, self._target = untouched(bytearray if is_mutable else bytes, size)
+        self._made = Untouched(bytearray if is_mutable else bytes, size)
         self._at = 0
 
     def advance(self) -> bool:
         """Copy a slice; False when all is copied."""
         if self._at < self._size:
             end = self._at + SLICE
-            self._target[self._at : end] = self._source[self._at : end]
+            self._made.view[self._at : end] = self._source[self._at : end]
             self._at = end
         return self._at < self._size
 
     def finish(self) -> None:
         """Deliver it, and let go of the memory that it came in."""
-        self._target.release()
         self._source.release()
-        self._deliver(taken(self._made))
+        self._deliver(self._made.take())
 
 
 class Fetches:

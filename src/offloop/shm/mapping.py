@@ -87,34 +87,31 @@ def exported(memory: mmap.mmap, offset: int, size: int) -> Any:
     return (ctypes.c_char * size).from_buffer(memory, offset)
 
 
-def untouched(kind: type[bytes | bytearray], size: int) -> tuple[BytesIO | bytearray, memoryview]:
-    """Memory for a large object, to be written through the view, which is then released; see `taken`.
+class Untouched:
+    """Memory for a large `bytes` or `bytearray`, to be written through ``view`` before it is taken.
 
-    From `FRESH` on, its pages are large ones, if the system has them for who asks: 100 MB are written in
-    12 ms, and in 50 with pages of 4 KiB.  NumPy asks for its arrays as well.
+    It comes without the zeros that ``kind(size)`` would write.  From `FRESH` on its pages are large ones,
+    if the system has them for who asks: 100 MB are written in 12 ms, and in 50 with pages of 4 KiB.
+    NumPy asks for its arrays as well.
     """
-    made: BytesIO | bytearray
-    if kind is bytearray:  # both as they come, without the zeros that `kind(size)` would write
-        made = array = _new_bytearray(None, size)
-        view = memoryview(array)
-    else:
-        made = file = BytesIO(_new_bytes(None, size))
-        view = file.getbuffer()
-    if size >= FRESH and hasattr(mmap, "MADV_HUGEPAGE"):
-        start = ctypes.addressof(ctypes.c_char.from_buffer(view))
-        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
-        _libc.madvise(first, start + size - first, mmap.MADV_HUGEPAGE)  # if it is refused, so be it
-    return made, view
 
+    def __init__(self, kind: type[bytes | bytearray], size: int) -> None:
+        self._array: bytearray | None = _new_bytearray(None, size) if kind is bytearray else None
+        self._file = BytesIO(_new_bytes(None, size)) if kind is bytes else BytesIO()
+        self.view = self._file.getbuffer() if self._array is None else memoryview(self._array)
+        if size >= FRESH and hasattr(mmap, "MADV_HUGEPAGE"):
+            start = ctypes.addressof(ctypes.c_char.from_buffer(self.view))
+            first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+            _libc.madvise(first, start + size - first, mmap.MADV_HUGEPAGE)  # if it is refused, so be it
 
-def taken(made: BytesIO | bytearray) -> bytes | bytearray:
-    """What `untouched` made, without a copy."""
-    return made if isinstance(made, bytearray) else made.getvalue()
+    def take(self) -> bytes | bytearray:
+        """The object, without a copy; from now on nobody writes through the view."""
+        self.view.release()
+        return self._file.getvalue() if self._array is None else self._array
 
 
 def copied(kind: type[bytes | bytearray], source: memoryview) -> bytes | bytearray:
     """The bytes of a large buffer, as memory of their own."""
-    made, view = untouched(kind, len(source))
-    view[:] = source
-    view.release()
-    return taken(made)
+    made = Untouched(kind, len(source))
+    made.view[:] = source
+    return made.take()
