@@ -44,6 +44,7 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from offloop.shm.imports import Imports
+    from offloop.shm.mapping import Unmap
     from offloop.shm.segments import Loan, SegmentPool
 
 
@@ -52,10 +53,12 @@ class Exchange:
 
     Args:
         wake: called, on any thread, when loans wait to be returned; `settle` says so to the peer.
+        unmap: unmaps segments that are closed; by default at once.
     """
 
-    def __init__(self, wake: Callable[[], object]) -> None:
+    def __init__(self, wake: Callable[[], object], unmap: Unmap | None = None) -> None:
         self._wake = wake
+        self._unmap = unmap
         self._pool: SegmentPool | None = None
         self._imports: Imports | None = None
         self._ended: deque[int] = deque()  # loans of the peer's that have ended: segment * 2 + spent
@@ -127,7 +130,7 @@ class Exchange:
         if self._pool is None:
             from offloop.shm.segments import SegmentPool
 
-            self._pool = SegmentPool()
+            self._pool = SegmentPool(unmap=self._unmap)
         return self._pool
 
     def _closed(self, numbers: Iterable[int]) -> list[bytes]:
@@ -213,7 +216,7 @@ class Exchange:
         if self._imports is None:
             from offloop.shm.imports import Imports
 
-            self._imports = Imports(self._loan_ended)
+            self._imports = Imports(self._loan_ended, self._unmap)
         return self._imports
 
     def _loan_ended(self, number: int, spent: bool) -> None:

@@ -14,6 +14,7 @@ from offloop.contexts.interpreter_link import InterpreterLink
 from offloop.contexts.logs import LogQueue, LogReceiver
 from offloop.contexts.packing import Packer
 from offloop.contexts.setup import WorkerOptions
+from offloop.contexts.unmapping import wait_unmapped
 from offloop.environment import Environment
 from offloop.link import Context, LinkOwner
 from offloop.wire.definitions import Definitions
@@ -95,5 +96,6 @@ class InterpreterContext(Context):
         return self._packer.pack(value)
 
     async def aclose(self) -> None:
-        """Wait until all logs are handled."""
+        """Wait until all logs are handled, and memory is given back."""
         await self._logs.wait_empty()
+        await wait_unmapped()

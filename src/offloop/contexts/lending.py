@@ -9,6 +9,7 @@ from contextvars import Context as VariableContext
 
 from offloop.child.exchange import Exchange
 from offloop.child.layout import Part
+from offloop.contexts.unmapping import unmap_aside
 
 #: Seconds after large payloads were last sent or received when segments in disuse are closed, here and there.
 TIDY_AFTER = 11.0
@@ -25,7 +26,7 @@ class Lending:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, write: Callable[[Sequence[Part]], None]) -> None:
-        self.exchange = Exchange(self._loans_ended)
+        self.exchange = Exchange(self._loans_ended, unmap_aside)
         self._loop = loop
         self._write = write
         self._settling = self._closed = self._used_again = False

@@ -21,6 +21,7 @@ from offloop.contexts.process_link import ProcessLink
 from offloop.contexts.setup import WorkerOptions
 from offloop.contexts.starters import ExecStarter, Starter, TemplateStarter
 from offloop.contexts.template import interpreter
+from offloop.contexts.unmapping import wait_unmapped
 from offloop.environment import Environment
 from offloop.link import Context, Link, LinkOwner
 from offloop.wire.definitions import Definitions
@@ -173,10 +174,11 @@ class ProcessContext(Context):
         weigh(link, is_on)
 
     async def aclose(self) -> None:
-        """End the template, unless another pool uses it; wait until it is gone, and all logs are handled."""
+        """End the template, unless another pool uses it; wait for that, all logs, and memory to unmap."""
         self.abandon()
         await self._starter.wait_ended()
         await self._logs.wait_empty()
+        await wait_unmapped()
 
     def abandon(self) -> None:
         """The same without waiting; doing so again does nothing."""

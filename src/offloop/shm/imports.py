@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
-from offloop.shm.mapping import check_sealed, exported, mapped, sides, unmap
+from offloop.shm.mapping import Unmap, check_sealed, exported, mapped, sides, unmap_now
 from offloop.shm.segments import Loan
 
 #: How many addresses of loans that have ended may be kept, beside as many as there are loans.
@@ -57,10 +57,12 @@ class Imports:
     Args:
         returned: called when a loan has ended, with its segment's number and
             whether that is spent; on any thread, whenever the last object on it dies.
+        unmap: unmaps what the peer closed; by default at once.
     """
 
-    def __init__(self, returned: Callable[[int, bool], object]) -> None:
+    def __init__(self, returned: Callable[[int, bool], object], unmap: Unmap | None = None) -> None:
         self._returned = returned
+        self._unmap = unmap or unmap_now
         self._maps: dict[int, tuple[mmap.mmap, int]] = {}
         self._missing: dict[int, str] = {}  # segments that could not be mapped: why
         self._loans: dict[int, Borrowed] = {}  # by address
@@ -89,7 +91,7 @@ class Imports:
         self._missing.pop(number, None)
         known = self._maps.pop(number, None)
         if known is not None:
-            unmap(known[0])
+            self._unmap(known[0])
 
     def borrow(self, number: int, offset: int, size: int) -> memoryview:
         """A writable view of a buffer; the loan ends when the last object on it dies.

@@ -6,12 +6,15 @@ import ctypes
 import mmap
 import os
 import sys
+from collections.abc import Callable
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 from weakref import WeakSet
 
 from offloop.shm import FRESH
 
+#: Unmaps memory: at once, or soon.
+Unmap: TypeAlias = Callable[[mmap.mmap], object]
 #: The same on Linux and macOS; `mmap` does not name it.
 _MAP_FIXED = 0x10
 
@@ -55,7 +58,7 @@ def check_sealed(fd: int, size: int) -> None:
         raise OSError("it is not sealed against shrinking")
 
 
-def unmap(memory: mmap.mmap) -> None:
+def unmap_now(memory: mmap.mmap) -> None:
     """Unmap memory: now, or when the last object that lies on it dies."""
     try:
         memory.close()

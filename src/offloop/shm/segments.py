@@ -41,7 +41,7 @@ from weakref import finalize
 from offloop.cpus import cgroup_memory, physical_memory
 from offloop.shm.free import FreeSegments
 from offloop.shm.ledger import sealed_memory
-from offloop.shm.mapping import exported, mapped, sides, unmap
+from offloop.shm.mapping import Unmap, exported, mapped, sides, unmap_now
 
 #: Buffers lie at multiples of this, in bytes: a cache line, and what NumPy and Arrow like.
 ALIGN = 64
@@ -87,7 +87,7 @@ class Segment:
         fd, self._fd = self._fd, None
         return fd
 
-    def close(self) -> None:
+    def close(self, unmap: Unmap) -> None:
         """Give the memory back; where objects of this side lie on it, when they die."""
         fd = self.take_descriptor()
         if fd is not None:
@@ -101,10 +101,12 @@ class SegmentPool:
 
     Args:
         keep: how many bytes of free segments to keep for reuse.
+        unmap: unmaps what is closed; by default at once.
     """
 
-    def __init__(self, keep: int = KEEP) -> None:
+    def __init__(self, keep: int = KEEP, unmap: Unmap | None = None) -> None:
         self._keep = keep
+        self._unmap = unmap or unmap_now
         self._segments: dict[int, Segment] = {}
         self._free = FreeSegments()
         self._spent: list[Segment] = []  # without loans, to be closed
@@ -195,7 +197,7 @@ class SegmentPool:
             closing.append(oldest)
         for segment in closing:
             del self._segments[segment.number]
-            segment.close()
+            segment.close(self._unmap)
         return [segment.number for segment in closing]
 
     def _may_stay(self, oldest: Segment) -> bool:
@@ -204,7 +206,7 @@ class SegmentPool:
     def close(self) -> None:
         """Close all: the peer is gone."""
         for segment in self._segments.values():
-            segment.close()
+            segment.close(self._unmap)
         self._segments.clear()
         self._free = FreeSegments()
         self._spent.clear()
