@@ -16,11 +16,12 @@ from typing import Any
 
 import psutil
 
-from benchmarks import peers
+from benchmarks import bare, peers
 from benchmarks.model import Case, Cell, Contender, Goal, Line, Measure, Results, Sample, Settings
 from benchmarks.work import noop, stay, wait_for_lock
 
 OURS = "offloop"
+BARE = "a bare template"
 
 
 @asynccontextmanager
@@ -115,6 +116,7 @@ def lines(_results: Results) -> Sequence[Line]:
 
     return [
         line("idle worker, PSS", "idle", 2e6),
+        Line("the same of a bare template", (BARE, "idle"), unit="B"),
         line("queued task without payload", "queued", 1024),
         line("two workers and helpers, PSS", "all", None),
     ]
@@ -127,6 +129,12 @@ CASE = Case(
         Contender(
             OURS,
             partial(footprint, opener=peers.offloop, full=100_000, quick=20_000),
+            fresh=True,
+            warm=False,
+        ),
+        Contender(
+            BARE,
+            partial(footprint, opener=bare.opened, full=5_000, quick=2_000),
             fresh=True,
             warm=False,
         ),

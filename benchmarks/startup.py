@@ -11,11 +11,12 @@ from pathlib import Path
 from subprocess import PIPE
 from time import monotonic, perf_counter
 
-from benchmarks import peers
+from benchmarks import bare, peers
 from benchmarks.model import Case, Cell, Contender, Goal, Line, Measure, Results, Sample, Settings
 from benchmarks.work import noop, stay
 
 OURS = "offloop"
+BARE = "a bare template"
 FORKSERVER = 'ProcessPoolExecutor("forkserver")'
 #: Workers beyond the first whose start is timed.
 FURTHER = 16
@@ -93,13 +94,20 @@ def import_offloop() -> None:
     from offloop import WorkerPool  # noqa: F401
 
 
+def import_nothing() -> None:
+    """What the bare one needs is loaded with this module."""
+
+
 def import_executor() -> None:
     """The same for the standard library's."""
     import multiprocessing.context  # noqa: F401
     from concurrent.futures import ProcessPoolExecutor  # noqa: F401
 
 
-PEERS = {FORKSERVER: partial(start, opener=peers.forkserver_executor, imports=import_executor)}
+PEERS = {
+    BARE: partial(start, opener=bare.opened, imports=import_nothing),
+    FORKSERVER: partial(start, opener=peers.forkserver_executor, imports=import_executor),
+}
 
 
 SCRIPTS = {OURS: "offloop", FORKSERVER: "forkserver"}
@@ -118,6 +126,7 @@ def lines(_results: Results) -> Sequence[Line]:
 
     return [
         Line("new pool to first result", (OURS, "first"), reference("first"), goal=Goal(0.4)),
+        Line("the same of a bare template", (BARE, "first"), reference("first")),
         Line(
             "the same, in a script of its own",
             (as_script(OURS), "first"),

@@ -6,7 +6,11 @@ import os
 import sys
 import time
 from types import FunctionType
-from typing import Any
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:  # `typing` would take 5 ms and 0.8 MB of each worker
+    from typing import Any
 
 
 def noop() -> None:
