@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from offloop.child.chunk import Outcome, is_light
+from offloop.child.chunk import is_light
+
+if TYPE_CHECKING:
+    from offloop.child.keeping import Outcome
 
 #: Parts of a container that are looked at.
 PARTS = 8

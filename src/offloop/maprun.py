@@ -251,8 +251,8 @@ def unpack(chunk: Chunk, *, return_exceptions: bool) -> tuple[list[Any], BaseExc
     """The results of a chunk that is done, and the failure to raise after them.
 
     Failures get a note that says which item they belong to.  Nobody knows
-    which item of a chunk was running when its worker died, or which one's
-    result could not be pickled: then all of them fail, and the note says so.
+    which item of a chunk was running when its worker died, or could not be
+    pickled: then all of them fail, and the note says so.
     """
     error = chunk.error
     if error is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from offloop.child.chunk import Failures
+from offloop.child.keeping import Failures
 from offloop.dispatcher import Dispatcher
 from offloop.execution import Execution
 from offloop.handle import WorkerHandle

@@ -9,12 +9,12 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import tasks
+from support import maps, tasks
 from support.bounds import fail_after
 from support.gates import Gate, Log
 
 from contract.base import Context
-from offloop import StatusError, TaskFailed, TaskTimeout
+from offloop import RemoteTraceback, StatusError, TaskFailed, TaskTimeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -149,6 +149,16 @@ class MapContract(Context):
         assert steps[-1] == (50, 50)
         assert steps == sorted(steps)
 
+    @pytest.mark.parametrize("chunksize", [None, 1, 7])
+    async def test_a_result_is_as_it_was_when_its_item_returned(self, chunksize: int | None) -> None:
+        if not self.pickles:
+            pytest.skip("results are shared, as those of tasks")
+        async with self.pool(1) as pool:
+            for _ in range(2):
+                assert await pool.map(maps.Refill(), range(50), chunksize=chunksize) == [
+                    [n] for n in range(50)
+                ]
+
     async def test_two_maps_share_a_pool(self) -> None:
         async with self.pool(2) as pool:
             both = await asyncio.gather(
@@ -227,6 +237,25 @@ class MapFailureContract(Context):
             assert [type(error) for error in errors] == [ValueError, TaskFailed, TaskFailed, KeyError]
             assert "CancelledError" in str(errors[1])
             assert "GeneratorExit" in str(errors[2])
+
+    async def test_a_failure_has_the_worker_s_traceback(self) -> None:
+        async with self.pool(1) as pool:
+            results: list[Any] = await pool.map(tasks.fail_if_odd, range(6), return_exceptions=True)
+        assert [type(error.__cause__) for error in results[1::2]] == [RemoteTraceback] * 3
+
+    @pytest.mark.parametrize("fn", [maps.catch, maps.acatch, maps.catch_in_generator])
+    async def test_an_item_that_catches_the_cancellation_is_the_last_one(
+        self, fn: Any, gate: Gate, log: Log
+    ) -> None:
+        async with self.pool(1) as pool:
+            results = pool.map(fn, [(gate.path, log.path)] * 3, chunksize=3)
+            waiting = asyncio.ensure_future(anext(results))
+            await gate.arrived()
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            await results.aclose()
+            await pool.submit(abs, 1)  # what was behind it would have begun by now
+            assert log.lines() == ["caught"]
 
     async def test_a_failing_item_cancels_the_rest(self, gate: Gate) -> None:
         def fail_or_wait(number: int) -> None:

@@ -95,8 +95,9 @@ class TestMap(Inline, suite.MapContract):
 
 @abandons
 class TestMapFailure(Inline, suite.MapFailureContract):
-    #: Its function waits for the test in the middle of synchronous code.
+    #: Their functions wait for the test in the middle of synchronous code.
     test_closing_a_map_early_cancels_what_has_not_started = None
+    test_an_item_that_catches_the_cancellation_is_the_last_one = None
 
 
 class TestOptions(Inline, suite.OptionsContract):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 import inspect
-import pickle
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
+
+from pickling import PicklingTask
 
 from offloop.errors import QueueFull
 from offloop.mapping import Map
@@ -46,7 +48,7 @@ class FakePool:
         self.seconds = seconds
         self.is_manual = is_manual
         self.queue_limit = queue_limit
-        self.pickles = pickles
+        self._task = PicklingTask() if pickles else None
         self.takes = takes
         self.now = 0.0
         self.executions: list[asyncio.Future[Any]] = []
@@ -101,7 +103,8 @@ class FakePool:
         if seconds is None:
             seconds = sum(self.seconds(item) for item in self.chunks[number])
         try:
-            outcome = execution.task.run(None)
+            with self._task.running() if self._task is not None else nullcontext():
+                outcome = execution.task.run(None)
         except BaseException as error:
             execution.set_exception(error)
             return
@@ -116,8 +119,8 @@ class FakePool:
             execution.set_result(self._carried(result, seconds))
 
     def _carried(self, outcome: Any, seconds: float) -> Any:
-        outcome = (seconds, *outcome[1:])
-        return pickle.loads(pickle.dumps(outcome, protocol=5)) if self.pickles else outcome
+        arrived = self._task.arrived(outcome) if self._task is not None else outcome
+        return (seconds, *arrived[1:])
 
     def _schedule(self) -> None:
         if not self.is_manual and not self._is_ticking:

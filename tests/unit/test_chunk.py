@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
+import contextlib
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from offloop.child import chunk
-from offloop.child.chunk import Failures, run_chunk, run_star_chunk
+from offloop.child.chunk import run_chunk, run_star_chunk
+from offloop.child.keeping import AsIs
 from offloop.errors import TaskCancelled, TaskFailed
 from offloop.task import provider
 
@@ -147,8 +148,13 @@ def cancelled() -> Iterator[None]:
     """The chunk's cancellation was requested."""
 
     class Context:
+        cancellations = {1}
+
         def raise_if_cancelled(self) -> None:
             raise TaskCancelled
+
+        def keeper(self) -> AsIs:
+            return AsIs(lambda error: error)
 
     token = provider.set(Context)  # type: ignore[arg-type]
     yield
@@ -261,25 +267,20 @@ async def test_cancelling_an_async_chunk_ends_it_and_leaves_nothing_unawaited() 
     assert begun == [1]
 
 
-def test_failures_survive_pickling() -> None:
-    error = OSError(2, "No such file", "x.png")
-    error.add_note("a note")
-    back = pickle.loads(pickle.dumps(Failures({3: error})))
-    assert isinstance(back.errors[3], FileNotFoundError)
-    assert back.errors[3].args == error.args
-    assert back.errors[3].__notes__ == ["a note"]
+async def test_an_async_item_that_catches_the_cancellation_is_the_last_one() -> None:
+    begun: list[int] = []
 
+    async def catch(item: int) -> None:
+        begun.append(item)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
 
-def test_a_failure_that_cannot_be_pickled_arrives_as_a_task_that_failed() -> None:
-    class Locked(Exception):
-        def __reduce__(self) -> Any:
-            raise TypeError("cannot pickle")
-
-    _, _, failures = run_chunk(raise_it, [Locked("shut"), OSError("other")])
-    back = pickle.loads(pickle.dumps(failures)).errors
-    assert isinstance(back[0], TaskFailed)
-    assert (back[0].type_name.rpartition(".")[2], back[0].message) == ("Locked", "shut")
-    assert isinstance(back[1], OSError)
+    chunk = asyncio.ensure_future(run_chunk(catch, range(3)))
+    await asyncio.sleep(0)
+    chunk.cancel()
+    await asyncio.wait([chunk])
+    assert isinstance(chunk.exception(), TaskCancelled)
+    assert begun == [0]
 
 
 def test_it_loads_no_heavy_module() -> None:

@@ -14,19 +14,26 @@ from __future__ import annotations
 
 import sys
 import time
-from itertools import islice, starmap
+from itertools import islice
+from sys import getrefcount
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
-from offloop.errors import TaskFailed
+from offloop.child.keeping import AsIs
+from offloop.child.settled import ALONE, is_settled
+from offloop.errors import TaskCancelled
 from offloop.task import current_task
+from offloop.wire.byvalue import type_of
 from offloop.wire.exceptions import store, stored
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-    from typing import Any, TypeAlias, cast
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import Any, cast
+
+    from offloop.child.keeping import Outcome, Pickled
+    from offloop.child.running import RunningTask
 else:
 
     def cast(_: object, value: object) -> object:
@@ -43,43 +50,6 @@ MOST_BITS = 512
 SHORT = 100
 #: Parts of such a tuple.
 FEW = 4
-
-
-class Failures:
-    """The exceptions of a chunk's failed items, by their index within the chunk.
-
-    A worker that shares memory with the parent hands them over as they are.
-    When they are pickled they travel as every failure of a task does, so that
-    one which cannot be pickled arrives as a `TaskFailed`.
-    """
-
-    __slots__ = ("errors",)
-
-    def __init__(self, errors: dict[int, BaseException]) -> None:
-        self.errors = errors
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        import pickle
-
-        import cloudpickle
-
-        from offloop.wire.failure import encode_failure
-
-        # cloudpickle's own annotations are partial.
-        dumps = cast("Callable[[object], bytes]", cloudpickle.dumps)  # pyright: ignore[reportUnknownMemberType]
-        encoded = [(i, encode_failure(e, dumps, pickle.loads)) for i, e in self.errors.items()]
-        return (_load_failures, (encoded,))
-
-
-def _load_failures(encoded: list[tuple[int, Any]]) -> Failures:
-    import pickle
-
-    from offloop.wire.failure import decode_failure
-
-    return Failures({index: decode_failure(failure, pickle.loads) for index, failure in encoded})
-
-
-Outcome: TypeAlias = "tuple[float, list[Any], Failures | None]"
 
 
 def is_light(value: object) -> bool:
@@ -116,120 +86,155 @@ def run_chunk(
     Raises:
         TaskCancelled: the chunk was cancelled.
     """
-    return _run(map(fn, items), len(items), seconds)
+    return _Run(fn, items).run(seconds)
 
 
 def run_star_chunk(
     fn: Callable[..., Any], items: Sequence[tuple[Any, ...]], seconds: float | None = None
 ) -> Outcome | Coroutine[Any, Any, Outcome]:
     """Call ``fn(*item)`` for each item, otherwise as `run_chunk`."""
-    return _run(starmap(fn, items), len(items), seconds)
+    return _Run(lambda item: fn(*item), items, frames=2).run(seconds)
 
 
-def _run(calls: Iterator[Any], size: int, seconds: float | None) -> Outcome | Coroutine[Any, Any, Outcome]:
-    began = time.perf_counter()
-    values: list[Any] = []
-    errors: dict[int, BaseException] = {}
-    if seconds is None:
-        _call_each(calls, size, values, errors, has_no_more=True)
-    else:
-        _bet(calls, size, values, errors, seconds)
-    kinds = _kinds(values)
-    if any(hasattr(kind, "__await__") or kind is AsyncGeneratorType for kind in kinds):
-        return _await_each(values, errors, began)
-    if GeneratorType in kinds:
-        _exhaust_each(values, errors)
-    return _outcome(values, errors, began)
+class _Run:
+    """A chunk under way.
 
+    Args:
+        fn: what is called with each item.
+        items: the items.
+        frames: how many frames of this module are between a failure and the user's function.
+    """
 
-def _bet(
-    calls: Iterator[Any], size: int, values: list[Any], errors: dict[int, BaseException], seconds: float
-) -> None:
-    """Begin with one item, and go on with more of them while that is wise."""
-    began = time.perf_counter()
-    more = 1
-    while more > 0:
-        _call_each(calls, len(values) + more, values, errors, has_no_more=False)
-        if not is_light(values[-1]):
-            break
-        in_time = seconds / max(time.perf_counter() - began, 1e-9) - 1
-        more = min(int(len(values) * min(in_time, GROWTH)), size - len(values))
+    def __init__(self, fn: Callable[[Any], Any], items: Sequence[Any], frames: int = 1) -> None:
+        self._began = time.perf_counter()
+        self._fn = fn
+        self._items = iter(items)
+        self._size = len(items)
+        self._frames = frames
+        self._values: list[Any] = []
+        self._waiting: dict[int, Any] = {}  # what is to be awaited, by index
+        self._aside = -1  # the latest index for whose result something else stands among the values
+        self._task = task = _running_task()
+        self._keep: AsIs | Pickled = AsIs(_as_task_failed) if task is None else task.keeper()
 
+    def run(self, seconds: float | None) -> Outcome | Coroutine[Any, Any, Outcome]:
+        """Make the calls."""
+        if seconds is None:
+            self._call_until(self._size)
+        else:
+            self._bet(seconds)
+        return self._await_each() if self._waiting else self._outcome()
 
-def _call_each(
-    calls: Iterator[Any],
-    size: int,
-    values: list[Any],
-    errors: dict[int, BaseException],
-    *,
-    has_no_more: bool,
-) -> None:
-    """Take from ``calls`` until there are ``size`` values."""
-    while len(values) < size:
-        try:
-            # The fastest loop there is, and one that stays in C.  What it got
-            # before an exception stays in the list, and `calls` goes on behind
-            # the item that failed.
-            values.extend(calls if has_no_more else islice(calls, size - len(values)))
-            if len(values) < size:  # a StopIteration out of `fn` ends `extend` without a word
-                errors[len(values)] = TaskFailed("StopIteration", "")
+    def _bet(self, seconds: float) -> None:
+        """Begin with one item, and go on with more of them while that is wise."""
+        values = self._values
+        more = 1
+        while more > 0:
+            self._call_until(len(values) + more)
+            if self._aside == len(values) - 1 or not is_light(values[-1]):
+                break
+            in_time = seconds / max(time.perf_counter() - self._began, 1e-9) - 1
+            more = min(int(len(values) * min(in_time, GROWTH)), self._size - len(values))
+
+    def _call_until(self, size: int) -> None:
+        """Go on until there are ``size`` values."""
+        fn, values = self._fn, self._values
+        pending = () if self._task is None else self._task.cancellations
+        while len(values) < size:
+            items = self._items if size == self._size else islice(self._items, size - len(values))
+            try:
+                for item in items:
+                    value = fn(item)
+                    if value is not None:
+                        kind = type_of(value)
+                        if kind is not int and kind is not float and kind is not str:
+                            held = getrefcount(value)
+                            value = self._taken(value, held <= ALONE)
+                    values.append(value)
+                    if pending:
+                        self._check()
+            except BaseException as error:
+                self._fail(len(values), self._contained(error, self._frames))
                 values.append(None)
-        except BaseException as error:
-            errors[len(values)] = _contained(error)
-            values.append(None)
+
+    def _taken(self, value: Any, is_ours: bool) -> Any:
+        """Take in a result that may change; returns what stands for it among the values."""
+        if self._keep.pickles and is_settled(value, is_ours):
+            return value
+        kind, index = type_of(value), len(self._values)
+        if hasattr(kind, "__await__") or kind is AsyncGeneratorType:
+            self._waiting[index] = value
+            self._aside = index
+            return None
+        return self._kept(index, list(value) if kind is GeneratorType else value)
+
+    def _kept(self, index: int, value: Any) -> Any:
+        if self._keep.pickles:
+            self._aside = index
+        return self._keep.result(index, value, is_last=index + 1 == self._size)
+
+    def _fail(self, index: int, error: BaseException) -> None:
+        self._keep.failure(index, error)
+
+    def _check(self) -> None:
+        """End the chunk if it was cancelled, and that item had caught what it got."""
+        if self._task is not None and len(self._values) < self._size:
+            self._task.raise_if_cancelled()
+
+    def _outcome(self) -> Outcome:
+        return self._keep.outcome(time.perf_counter() - self._began, self._values)
+
+    def _contained(self, error: BaseException, frames: int) -> BaseException:
+        """The exception to hand over for an item that failed with ``error``, without so many frames.
+
+        Raises:
+            TaskCancelled: the chunk was cancelled, and ``error`` came of that.
+        """
+        if self._task is not None:
+            self._task.raise_if_cancelled()
+        trace = stored(error, "__traceback__")
+        for _ in range(frames):
+            trace = trace.tb_next if trace is not None else None
+        store(error, "__traceback__", trace)
+        return error
+
+    async def _await_each(self) -> Outcome:
+        waiting, runner = self._waiting, _asyncio_task()
+        try:
+            while waiting:
+                index = next(iter(waiting))
+                try:
+                    value = await _settle(waiting.pop(index))
+                    constant = is_settled(value, is_ours=False)
+                    self._values[index] = value if constant else self._kept(index, value)
+                except BaseException as error:
+                    if _is_from_outside(error, runner):
+                        raise
+                    self._fail(index, self._contained(error, frames=2))
+                if waiting and runner is not None and runner.cancelling():
+                    raise TaskCancelled("the task was cancelled")
+        except BaseException:
+            for value in waiting.values():  # or Python warns that they were never awaited
+                kind = cast("type[object]", type(value))
+                if kind is CoroutineType:
+                    value.close()
+            raise
+        return self._outcome()
 
 
-def _outcome(values: list[Any], errors: dict[int, BaseException], began: float) -> Outcome:
-    return time.perf_counter() - began, values, Failures(errors) if errors else None
-
-
-def _kinds(values: list[Any]) -> Iterable[type[Any]]:
-    """The types that occur, at some 20 ns a value."""
+def _running_task() -> RunningTask | None:
+    """The task that runs this chunk; None outside a worker."""
     try:
-        return set(map(type, values))
-    except TypeError:  # a metaclass may leave its classes unhashable
-        return list(map(type, values))
-
-
-def _exhaust_each(values: list[Any], errors: dict[int, BaseException]) -> None:
-    for index, value in enumerate(values):
-        kind = cast("type[object]", type(value))
-        if kind is GeneratorType:
-            try:
-                values[index] = list(value)
-            except BaseException as error:
-                values[index] = None
-                errors[index] = _contained(error)
-
-
-async def _await_each(values: list[Any], errors: dict[int, BaseException], began: float) -> Outcome:
-    index, runner = 0, _asyncio_task()
-    try:
-        for index, value in enumerate(values):
-            try:
-                values[index] = await _settle(value)
-            except BaseException as error:
-                if _is_from_outside(error, runner):
-                    raise
-                values[index] = None
-                errors[index] = _contained(error)
-    except BaseException:
-        for value in values[index:]:  # or Python warns that they were never awaited
-            kind = cast("type[object]", type(value))
-            if kind in (CoroutineType, GeneratorType):
-                value.close()
-        raise
-    return _outcome(values, errors, began)
+        return cast("RunningTask", current_task())
+    except LookupError:
+        return None
 
 
 async def _settle(value: Any) -> Any:
-    """The result that ``value`` stands for, as a plain ``enqueue`` would resolve it."""
-    kind = cast("type[object]", type(value))
-    if hasattr(kind, "__await__"):
-        return await value
-    if kind is AsyncGeneratorType:
+    """What an awaitable or an async generator comes to, as a plain ``enqueue`` would resolve it."""
+    if cast("type[object]", type(value)) is AsyncGeneratorType:
         return [item async for item in value]
-    return list(value) if kind is GeneratorType else value
+    return await value
 
 
 def _asyncio_task() -> asyncio.Task[Any] | None:
@@ -246,23 +251,6 @@ def _is_from_outside(error: BaseException, runner: asyncio.Task[Any] | None) -> 
     if issubclass(type(error), GeneratorExit):
         return runner is None or _asyncio_task() is not runner  # what runs can't be closed
     return _is_cancelled_error(error) and runner is not None and runner.cancelling() > 0
-
-
-def _contained(error: BaseException) -> BaseException:
-    """The exception to hand over for an item that failed with ``error``.
-
-    Raises:
-        TaskCancelled: the chunk was cancelled, and ``error`` came of that.
-    """
-    try:
-        current_task().raise_if_cancelled()
-    except LookupError:  # called outside a worker
-        pass
-    trace = stored(error, "__traceback__")
-    store(
-        error, "__traceback__", trace.tb_next if trace is not None else None
-    )  # leave out this file's own frame
-    return _as_task_failed(error)
 
 
 def _is_cancelled_error(error: BaseException) -> bool:

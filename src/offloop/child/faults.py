@@ -25,3 +25,12 @@ def unloadable(what: str, error: BaseException) -> SerializationError:
     result = SerializationError(f"{what} can't be loaded: {brief(error)}")
     result.__cause__ = error
     return result
+
+
+def unloadable_reply(what: str, name: bytes, error: BaseException) -> SerializationError:
+    """The parent's error for what can't be loaded there; its type, in the worker, is called ``name``."""
+    of = f" of type {name.decode(errors='replace')}" if name else ""
+    result = SerializationError(f"{what}{of} could not be loaded: {brief(error)}")
+    result.loading = True
+    result.__cause__ = error if isinstance(error, Exception) else None
+    return result

@@ -36,6 +36,21 @@ def take_stock() -> None:
     _loaded = dict(sys.modules)
 
 
+class SearchPath:
+    """This worker's ``sys.path``, which follows the parent's."""
+
+    def __init__(self) -> None:
+        self._own: list[str] = []  # what stays in front of the parent's
+
+    def stay_apart(self) -> None:
+        """The parent is on another machine: this one's modules go first."""
+        self._own = list(sys.path)
+
+    def take(self, path: list[str]) -> None:
+        """Take on the parent's path; a parent elsewhere only adds to this machine's."""
+        sys.path[:] = [*self._own, *(entry for entry in path if entry not in self._own)]
+
+
 class NewModules:
     """Finds what was imported since it was asked last."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from time import monotonic
 
@@ -10,8 +9,9 @@ from offloop.child import layout
 from offloop.child.exchange import Exchange
 from offloop.child.layout import JOIN, LONG, QUICK, Copy, LargeBuffers, Part, WithDescriptor, shared
 from offloop.child.lowlevel import sockets
-from offloop.child.modules import NewModules
+from offloop.child.modules import NewModules, SearchPath
 from offloop.child.receiving import Receiver
+from offloop.child.standard import leave_fork
 from offloop.child.voice import Voice
 from offloop.shm.ledger import GENERATION, LENGTH, SLOTS, Ledger
 from offloop.wire.carrying import CarriedContext
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from offloop.child.forward import Forwarding
+    from offloop.child.keeping import Pickled
     from offloop.child.outlet import Outlet
 
     Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -97,7 +98,7 @@ class SocketPort:
         self._said = outlet.line  # looked at for every outcome
         self.voice = Voice(outlet, self._decoder)
         self._flushed = 0.0
-        self._own_path: list[str] = []  # what stays in front of the parent's
+        self.path = SearchPath()
         self._size = 0  # of the pickle that was made last, buffers included
         self.forwarding: Forwarding | None = None  # of log records and warnings; hears of their levels here
 
@@ -110,12 +111,6 @@ class SocketPort:
     def close(self) -> None:
         """The worker ends, and its process lives on: give back the segments that nothing lies on."""
         self._exchange.close()
-
-    def _leave_fork(self) -> None:
-        """A task returned in a process that it forked as well, which has nothing more to do."""
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(0)
 
     def attach(self, loop: AbstractEventLoop, arrived: Callable[[], None]) -> None:
         """From now on have ``loop`` call ``arrived`` when something can be received, or came along before."""
@@ -164,22 +159,16 @@ class SocketPort:
         elif kind == CONTEXT:
             self.variables = CarriedContext(payload, self._decoder.decode) if payload else None
         elif kind == PATH:
-            self.take_path(self._decoder.decode(payload))
-        elif kind == VERBOSITY:
-            if self.forwarding is not None:
-                self.forwarding.update(self._decoder.decode(payload))
-        else:
+            self.path.take(self._decoder.decode(payload))
+        elif kind != VERBOSITY:
             self._exchange.note(record)
+        elif self.forwarding is not None:
+            self.forwarding.update(self._decoder.decode(payload))
 
     def stay_apart(self) -> None:
         """The parent is on another machine: no memory is shared, and this machine's modules go first."""
         self._exchange.lends = False
-        self._own_path = list(sys.path)
-
-    def take_path(self, path: list[str]) -> None:
-        """Take on the parent's ``sys.path``; a parent elsewhere only adds to this machine's."""
-        own = self._own_path
-        sys.path[:] = [*own, *(entry for entry in path if entry not in own)]
+        self.path.stay_apart()
 
     def load(self, record: Record, environment: Any) -> Call:
         """The call that a task's record asks for; raises what loading the user's objects raises."""
@@ -288,6 +277,12 @@ class SocketPort:
             self.flush()
         return size
 
+    def keeper(self) -> Pickled:
+        """What keeps the outcomes of a chunk's items: pickles."""
+        from offloop.child.keeping import Pickled
+
+        return Pickled(self._encoder.encode, self.encode_failure)
+
     def failure(self, id: int, error: BaseException, start: float, end: float) -> None:
         """Report that a task failed."""
         self._write(FAILED, 0, id, self.encode_failure(error), start, end)
@@ -318,7 +313,7 @@ class SocketPort:
         self, kind: int, flags: int, id: int, payload: bytes, start: float, end: float, ref: int = 0
     ) -> None:
         if self._forked:
-            self._leave_fork()
+            leave_fork()
         if self._said:
             self._outlet.flush()  # what the task said must be on the socket before its outcome can be seen
         size = HEADER_SIZE + len(payload)
@@ -377,7 +372,7 @@ class SocketPort:
     def _send_parts(self, parts: Sequence[Part]) -> None:
         """Send whole frames behind what was finished; small parts in one message: each wakes the parent."""
         if self._forked:
-            self._leave_fork()
+            leave_fork()
         self._receiver.set_timeout(None)
         small = b""
         send: Callable[[bytes], object] = self.flush

@@ -93,7 +93,7 @@ def _apply(options: dict[str, Any], port: SocketPort) -> None:
     """Take on what the parent wants of this process."""
     if options["is_remote"]:
         port.stay_apart()
-    port.take_path(options["path"])
+    port.path.take(options["path"])
     if not options["is_remote"] or os.path.isdir(options["cwd"]):
         os.chdir(options["cwd"])
     if options["nice"]:

@@ -9,9 +9,12 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from offloop.wire.frames import Record
+
+if TYPE_CHECKING:
+    from offloop.child.keeping import AsIs, Pickled
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -64,6 +67,10 @@ class Port(Protocol):
 
         What it returns, if anything, is called once the task's objects were let go of.
         """
+
+    def keeper(self) -> AsIs | Pickled:
+        """What keeps the outcomes of a chunk's items, until that of the chunk is reported."""
+        raise NotImplementedError
 
     def failure(self, id: int, error: BaseException, start: float, end: float) -> None:
         """Report a failure."""

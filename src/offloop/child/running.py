@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from offloop.child.channel import TaskChannel
+    from offloop.child.keeping import AsIs, Pickled
     from offloop.child.runner import Runner
     from offloop.environment import Environment
     from offloop.wire.frames import Record
@@ -38,6 +39,15 @@ class RunningTask:
         """Raise `TaskCancelled` if cancellation was requested."""
         if self.cancelled:
             raise TaskCancelled("the task was cancelled")
+
+    @property
+    def cancellations(self) -> set[int]:
+        """The places of tasks to be cancelled: empty as a rule, so that a look costs next to nothing."""
+        return self._turns.cancelled
+
+    def keeper(self) -> AsIs | Pickled:
+        """What keeps the outcomes of a chunk's items until that of the chunk is reported."""
+        return self._runner.port.keeper()
 
     def report(self, done: Any, total: Any = None, message: Any = None) -> None:
         """Report how far the task has come."""

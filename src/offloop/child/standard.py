@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 
 def hold_standard_descriptors() -> None:
@@ -19,3 +20,10 @@ def hold_standard_descriptors() -> None:
         except OSError:
             # It gets the lowest number that is free: this one.
             os.set_inheritable(os.open(os.devnull, mode), True)
+
+
+def leave_fork() -> None:
+    """A task returned in a process that it forked as well, which has nothing more to do."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, cast
 
-from offloop.child.chunk import Failures
+from offloop.child.keeping import Failures
 from offloop.child.refusals import is_refusal
 from offloop.contexts.interpreter import InterpreterContext
 from offloop.contexts.process import ProcessContext

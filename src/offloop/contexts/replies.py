@@ -6,16 +6,15 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+from offloop.child.faults import unloadable_reply
 from offloop.contexts.fetching import Fetches
 from offloop.contexts.lending import Lending
-from offloop.errors import SerializationError
 from offloop.link import LinkOwner
 from offloop.reentry import raise_later
 from offloop.wire.codec import ReplyDecoder
 from offloop.wire.definitions import Definitions
 from offloop.wire.failure import decode_failure
 from offloop.wire.frames import BUFFERS, LENT, RAW, ProtocolError, Record, split_buffers
-from offloop.wire.tracebacks import brief
 
 
 class Replies:
@@ -102,12 +101,3 @@ def name_behind(flags: int, length: int, payload: bytes | memoryview) -> bytes:
     except ProtocolError:
         return b""
     return bytes(pickled[len(pickled) - length :])
-
-
-def unloadable_reply(what: str, name: bytes, error: BaseException) -> SerializationError:
-    """The error for what can't be loaded here: ``what`` is "a result", say, its type is called ``name``."""
-    of = f" of type {name.decode(errors='replace')}" if name else ""
-    result = SerializationError(f"{what}{of} could not be loaded: {brief(error)}")
-    result.loading = True
-    result.__cause__ = error if isinstance(error, Exception) else None
-    return result

@@ -9,6 +9,7 @@ from contextvars import Context as VariableContext, copy_context
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from offloop.child.keeping import AsIs, Pickled
 from offloop.contexts.doorbell import Ring
 from offloop.contexts.sharing import as_seen_by_parent
 from offloop.task import CallableTask, provider
@@ -104,6 +105,10 @@ class ThreadPort:
     def result(self, id: int, value: Any, start: float, end: float) -> None:
         """Report a result."""
         self.outbox.append((RESULT, id, value, start, end))
+
+    def keeper(self) -> AsIs | Pickled:
+        """What keeps the outcomes of a chunk's items: the objects themselves."""
+        return AsIs(as_seen_by_parent)
 
     def failure(self, id: int, error: BaseException, start: float, end: float) -> None:
         """Report a failure."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from offloop.child.faults import unloadable, unpicklable
+from offloop.child.faults import unloadable, unloadable_reply, unpicklable
+from offloop.child.keeping import Pickled
 from offloop.child.port import PLAIN
 from offloop.contexts.doorbell import Ring
 from offloop.contexts.imports import importable
-from offloop.contexts.replies import unloadable_reply
 from offloop.contexts.sharing import as_seen_by_parent
 from offloop.contexts.thread_port import Call, Captured, ThreadPort
 from offloop.crashreport import unloadable_task
@@ -17,9 +17,11 @@ from offloop.errors import TaskFailed
 from offloop.link import Sendable
 from offloop.task import CallableTask
 from offloop.wire.codec import Decoder, Encoder, ReplyDecoder, ReplyEncoder
+from offloop.wire.cpickle import dumps
 from offloop.wire.definitions import Definitions
-from offloop.wire.failure import decode_failure, encode_failure
+from offloop.wire.failure import Failure, decode_failure, encode_failure
 from offloop.wire.frames import FAILED, MESSAGE, RESULT, Record
+from offloop.wire.pickling import PROTOCOL
 from offloop.wire.tracebacks import message_of, own_text, type_name_of
 
 
@@ -75,13 +77,19 @@ class Crossing:
         payload = self._replies.encode(value)
         return lambda: self._reply_decoder.decode(payload)
 
+    def keeper(self) -> Pickled:
+        """What pickles the outcomes of a chunk's items."""
+        return Pickled(self._replies.encode, lambda error: dumps(self._encode_failure(error), PROTOCOL))
+
+    def _encode_failure(self, error: BaseException) -> Failure:
+        return encode_failure(error, self._replies.encode, self._decoder.decode)
+
     def failure(self, error: BaseException) -> BaseException:
         """An exception of the worker as the parent gets to see it."""
         name, message = type_name_of(type(error)), message_of(error)
         text = own_text(error, name, message)[0]
-        failure = encode_failure(error, self._replies.encode, self._decoder.decode)
         try:
-            return decode_failure(failure, self._reply_decoder.decode)
+            return decode_failure(self._encode_failure(error), self._reply_decoder.decode)
         except KeyboardInterrupt:  # the exception's own code raised it
             return TaskFailed(name, message, text)
 
@@ -156,6 +164,10 @@ class PicklingPort(SharingPort):
             self.outbox.append((FAILED, id, unloadable_reply("a result", name, error), start, end))
         else:
             self.outbox.append((RESULT, id, copy, start, end))
+
+    def keeper(self) -> Pickled:
+        """What keeps the outcomes of a chunk's items: pickles."""
+        return self._crossing.keeper()
 
     def item(self, id: int, slot: int, index: int, value: Any) -> int:
         """Hand over an item of a stream; raises what pickling and loading it raises."""
