@@ -84,6 +84,47 @@ def test_a_parent_whose_directory_was_deleted(method: str, tmp_path: Path) -> No
     assert not done.stderr
 
 
+MOVING = """
+import asyncio, os
+from offloop import ProcessWorkerFactory, WorkerPool
+import beside, inner
+
+async def main():
+    async with WorkerPool(1) as pool:
+        print(await pool.submit(beside.where))
+        os.chdir("elsewhere")
+        print(await pool.submit(beside.where), await pool.submit(inner.where))
+        await pool.recycle()
+        print(await pool.submit(beside.where), await pool.submit(inner.where))
+        for cwd in None, "..", "deeper":
+            async with WorkerPool(1, factory=ProcessWorkerFactory(cwd=cwd)) as other:
+                print(await other.submit(beside.where), await other.submit(inner.where))
+        import deep
+        print(await pool.submit(deep.where))
+
+asyncio.run(main())
+"""
+
+
+def test_a_parent_that_changes_its_directory_where_its_path_is_relative(tmp_path: Path) -> None:
+    where = "import os\n\ndef where():\n    return os.path.basename(os.getcwd())\n"
+    (tmp_path / "home" / "elsewhere" / "deeper").mkdir(parents=True)
+    for name in ("beside.py", "inner.py", "elsewhere/deep.py"):
+        (tmp_path / "home" / name).write_text(where)
+    command = f"import os, sys; os.chdir({str(tmp_path / 'home')!r}); sys.path.insert(0, '')\n{MOVING}"
+    done = run_script(command, tmp_path, "-c")
+    assert not done.stderr
+    assert done.stdout.splitlines() == [
+        "home",
+        "home home",
+        "elsewhere elsewhere",
+        "elsewhere elsewhere",
+        "home home",
+        "deeper deeper",
+        "elsewhere",
+    ]
+
+
 async def check_without_pidfds(factory: ProcessWorkerFactory) -> None:
     async with WorkerPool(1, factory=factory) as pool:
         with pytest.raises(WorkerCrashed) as caught:

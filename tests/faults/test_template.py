@@ -7,7 +7,7 @@ import importlib
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import pytest
@@ -108,10 +108,16 @@ async def test_a_task_that_runs_when_the_template_is_killed_fails_alone() -> Non
         assert await pool.submit(abs, -1) == 1
 
 
-async def test_a_module_to_preload_that_is_missing_is_told() -> None:
-    async with WorkerPool(1, factory=ProcessWorkerFactory(preload=["no_such_module"])) as pool:
-        with pytest.raises(WorkerStartError, match="no_such_module"):
+@pytest.mark.parametrize("method", ["template", "exec"])
+async def test_a_module_to_preload_that_is_missing_is_told(
+    method: Literal["template", "exec"], capfd: pytest.CaptureFixture[str]
+) -> None:
+    factory = ProcessWorkerFactory(preload=["no_such_module"], start_method=method)
+    async with WorkerPool(1, factory=factory) as pool:
+        with pytest.raises(WorkerStartError, match="no_such_module") as caught:
             await pool.submit(abs, -1)
+    assert "ModuleNotFoundError: No module named 'no_such_module'" in caught.value.traceback
+    assert "Traceback" not in capfd.readouterr().err
 
 
 async def test_preloaded_modules_are_there_before_the_first_task() -> None:

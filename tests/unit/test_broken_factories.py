@@ -40,8 +40,7 @@ class Unconnected(WorkerFactory):
 FACTORIES: list[WorkerFactory] = [
     Unopened(),
     Unconnected(),
-    ProcessWorkerFactory(env=5),  # type: ignore[arg-type]
-    ProcessWorkerFactory(cwd=5),  # type: ignore[arg-type]
+    ProcessWorkerFactory(executable="/no such python"),
 ]
 
 
@@ -86,6 +85,22 @@ async def test_a_pool_whose_factory_works_again_goes_on() -> None:
         ("native_threads", 0, ValueError),
         ("native_threads", "many", TypeError),
         ("cpu_affinity", [], ValueError),
+        ("cpu_affinity", "spred", ValueError),
+        ("cpu_affinity", 3, TypeError),
+        ("cpu_affinity", ["0"], TypeError),
+        ("cpu_affinity", [-1], ValueError),
+        ("env", 5, TypeError),
+        ("env", None, TypeError),
+        ("env", {"N": 1}, TypeError),
+        ("env", {"A=B": "1"}, ValueError),
+        ("env", {"A": "\0"}, ValueError),
+        ("cwd", 3, TypeError),
+        ("executable", 3, TypeError),
+        ("nice", "x", TypeError),
+        ("nice", 1.5, TypeError),
+        ("preload", "numpy", TypeError),
+        ("preload", None, TypeError),
+        ("preload", [3], TypeError),
     ],
 )
 def test_options_that_the_system_would_misunderstand_are_refused(

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import arrays
 
-from offloop.contexts.imports import foreign_finders, importable
+from offloop.contexts import imports
+from offloop.contexts.imports import foreign_finders, importable, path_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,6 +93,37 @@ def test_a_module_loaded_from_elsewhere_is_not(write: Any, tmp_path: Path) -> No
     assert not importable("plugin")
     load("plugin", tmp_path / "plugin.py")
     assert importable("plugin")
+
+
+def test_relative_entries_of_the_path_are_absolute_for_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deep" / "lib").mkdir(parents=True)
+    monkeypatch.setattr(imports, "_meant", {})
+    monkeypatch.setattr(sys, "path", ["", "lib", "/absolute", "__a_hook__", 3])
+    monkeypatch.chdir(tmp_path / "deep")
+    here = [str(tmp_path / "deep"), str(tmp_path / "deep" / "lib")]
+    assert path_entries() == [*here, "/absolute", "__a_hook__"]
+    monkeypatch.chdir(tmp_path)
+    assert path_entries() == [str(tmp_path), "lib", "/absolute", "__a_hook__", *here]
+    monkeypatch.chdir(tmp_path / "deep")
+    assert path_entries() == [*here, "/absolute", "__a_hook__", str(tmp_path)]
+
+
+def test_a_new_working_directory_is_another_path_where_that_is_relative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = imports.PathWatch()
+    monkeypatch.setattr(sys, "path", ["/absolute"])
+    assert watch.has_changed()
+    monkeypatch.chdir(tmp_path)
+    assert not watch.has_changed()
+    sys.path.append("")
+    assert watch.has_changed()
+    assert not watch.has_changed()
+    monkeypatch.chdir("/")
+    assert watch.has_changed()
+    assert not watch.has_changed()
 
 
 def test_a_module_made_by_hand_is_not(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ from offloop.child.control import ORPHANED
 from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, descriptor_of, signals, sockets
 from offloop.child.process import leave, run_worker
 from offloop.child.standard import hold_standard_descriptors
-from offloop.wire.cpickle import loads
+from offloop.wire.cpickle import dumps, loads
+from offloop.wire.failure import encode_failure
 from offloop.wire.frames import (
     EXITED,
     HEADER,
@@ -30,6 +31,7 @@ from offloop.wire.frames import (
     SPAWNED,
     frame,
 )
+from offloop.wire.pickling import PROTOCOL
 
 TYPE_CHECKING = False
 
@@ -306,8 +308,20 @@ def run_alone(lifeline: int, data_fd: int, control_fd: int, ledger_fd: int) -> i
         return ORPHANED
     for fd in (data_fd, control_fd, ledger_fd):
         os.set_inheritable(fd, False)
-    configure(config)
+    try:
+        configure(config)
+    except BaseException as error:  # of a module of preload
+        _refuse(data_fd, error)
+        return 1
     return run_worker(data_fd, control_fd, ledger_fd, config["limit"])
+
+
+def _refuse(data_fd: int, error: BaseException) -> None:
+    """Tell the parent why this worker does not start."""
+    failure = encode_failure(error, dumps, loads)
+    sock = sockets.socket(fileno=data_fd)
+    sock.settimeout(None)
+    sock.sendall(frame(REFUSED, dumps(failure, PROTOCOL)))
 
 
 def main(lifeline: int, fd: int) -> None:

@@ -40,19 +40,44 @@ _ALWAYS = frozenset({"builtins", "cloudpickle.cloudpickle", "offloop.wire.byvalu
 _NO_FOLDER = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
+class PathWatch:
+    """Tells when ``sys.path`` changes, or what its relative entries mean: the working directory."""
+
+    def __init__(self) -> None:
+        self._path: list[object] = []
+        self._is_relative = False
+        self._folder = ""
+
+    def has_changed(self) -> bool:
+        """Whether it has since the last time; the first time it has."""
+        if sys.path == self._path and (not self._is_relative or _here() == self._folder):
+            return False
+        self._path = [*sys.path]
+        self._is_relative = any(isinstance(entry, str) and not os.path.isabs(entry) for entry in self._path)
+        self._folder = _here()
+        return True
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was deleted
+        return ""
+
+
 class _Cache:
     """Answers, and what they rest on: they are dropped when that changes."""
 
     def __init__(self) -> None:
-        self.path: list[str] = []
+        self.path = PathWatch()
         self.finders: list[Any] = []
         self.answers: dict[str, tuple[object, bool]] = {}
         self.site_lines: list[str] | None = None
 
     def refresh(self) -> None:
         """Drop everything if ``sys.path`` or the finders are not what they were."""
-        if self.path != sys.path or self.finders != sys.meta_path:
-            self.path, self.finders = list(sys.path), list(sys.meta_path)
+        if self.path.has_changed() or self.finders != sys.meta_path:
+            self.finders = list(sys.meta_path)
             self.answers.clear()
             self.site_lines = None
 
@@ -60,10 +85,31 @@ class _Cache:
 _cache = _Cache()
 
 
+#: What relative entries of ``sys.path`` have stood for, the latest last.
+_meant: dict[str, None] = {}
+
+
 def path_entries() -> list[str]:
-    """What ``sys.path`` holds of the kind that Python imports from: it may hold anything."""
-    entries: list[object] = [*sys.path]
-    return [str.__str__(entry) for entry in entries if isinstance(entry, str)]
+    """What a worker's ``sys.path`` is to be: of this one, which may hold anything, what Python imports from.
+
+    Relative entries, such as the empty one of a REPL, are made absolute: a worker may have another
+    working directory.  What they meant before stays as well, behind all others: modules that were
+    loaded from there go by name.
+    """
+    path: list[object] = [*sys.path]
+    entries = [_absolute(str.__str__(entry)) for entry in path if isinstance(entry, str)]
+    return [*entries, *(folder for folder in _meant if folder not in entries)]
+
+
+def _absolute(entry: str) -> str:
+    folder = _here()
+    if os.path.isabs(entry) or not folder:
+        return entry
+    whole = os.path.normpath(os.path.join(folder, entry))
+    if entry and not os.path.exists(whole):  # a name for somebody's import hook
+        return entry
+    _meant[whole] = None
+    return whole
 
 
 def importable(module_name: str) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sysconfig
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from offloop.checks import check_int
 from offloop.child import install_kill_points
@@ -85,10 +85,12 @@ class ProcessWorkerFactory(WorkerFactory):
         self.check_common(self.environment, self.bootstrap, self.concurrency)
         if self.start_method not in ("template", "exec"):
             raise ValueError(f'start_method must be "template" or "exec", not {self.start_method!r}')
-        if isinstance(self.preload, str):
-            raise TypeError("preload must be a sequence of module names, not a string")
-        if self.cpu_affinity is not None and not self.cpu_affinity:
-            raise ValueError("cpu_affinity must name a CPU")
+        _check_names(self.preload)
+        _check_variables(self.env)
+        _check_cpus(self.cpu_affinity)
+        check_int("nice", self.nice)
+        _check_path("cwd", self.cwd)
+        _check_path("executable", self.executable)
         # The system takes any number for a limit, and what is below 0 for none.
         for name, number in (("memory_limit", self.memory_limit), ("native_threads", self.native_threads)):
             if number is not None:
@@ -121,6 +123,48 @@ class ProcessWorkerFactory(WorkerFactory):
             return list(self.cpu_affinity)
         usable = sorted(os.sched_getaffinity(0))
         return [usable[(number - 1) % len(usable)]]
+
+
+def _check_path(name: str, path: object) -> None:
+    """Refuse what is neither None nor a path."""
+    if path is not None and not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{name} must be a path, not {type(path).__name__}")
+
+
+def _check_names(preload: object) -> None:
+    """Refuse what is no sequence of module names."""
+    if isinstance(preload, str):
+        raise TypeError("preload must be a sequence of module names, not a string")
+    if not isinstance(preload, Collection):
+        raise TypeError(f"preload must be a sequence of module names, not {type(preload).__name__}")
+    for name in cast("Collection[object]", preload):
+        if not isinstance(name, str):
+            raise TypeError(f"preload must hold names of modules, not {type(name).__name__}")
+
+
+def _check_variables(env: object) -> None:
+    """Refuse what can't be environment variables."""
+    if not isinstance(env, Mapping):
+        raise TypeError(f"env must be a mapping, not {type(env).__name__}")
+    for name, value in cast("Mapping[object, object]", env).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"env must map texts to texts, not {name!r} to {value!r}")
+        if not name or "=" in name or "\0" in name + value:
+            raise ValueError(f"no environment variable can be {name!r}={value!r}")
+
+
+def _check_cpus(cpus: object) -> None:
+    """Refuse what names no CPUs."""
+    if cpus is None or cpus == "spread":
+        return
+    if isinstance(cpus, str):
+        raise ValueError(f'cpu_affinity must be CPU numbers or "spread", not {cpus!r}')
+    if not isinstance(cpus, Collection):
+        raise TypeError(f'cpu_affinity must be CPU numbers or "spread", not {type(cpus).__name__}')
+    if not cpus:
+        raise ValueError("cpu_affinity must name a CPU")
+    for cpu in cast("Collection[object]", cpus):
+        check_int("a CPU of cpu_affinity", cpu, 0)
 
 
 class ProcessContext(Context):

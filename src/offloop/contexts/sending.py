@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextvars import Context
 from time import monotonic
@@ -10,7 +9,7 @@ from typing import Any
 
 from offloop.child import layout
 from offloop.child.layout import JOIN, QUICK, Copy, LargeBuffers, Part, shared, shared_call
-from offloop.contexts.imports import path_entries
+from offloop.contexts.imports import PathWatch, path_entries
 from offloop.contexts.lending import Lending
 from offloop.contexts.outbox import Outbox
 from offloop.contexts.verbosity import verbosity
@@ -56,7 +55,8 @@ class Sender:
         self._small: list[bytes | memoryview] = []  # parts that go out as one
         self._encoder = Encoder(definitions, self._define, self._forget)
         self._contexts = ContextEncoder(self._encoder.encode, definitions.importable)
-        self._path = list(sys.path)
+        self._path = PathWatch()
+        self._path.has_changed()  # what it is now goes with the setup
         self._verbosity = 0
         self._sent = 0
 
@@ -69,8 +69,7 @@ class Sender:
 
     def send(self, items: Sequence[S]) -> list[tuple[S, BaseException]]:
         """Send tasks; returns those that can't be pickled, with the errors."""
-        if sys.path != self._path:
-            self._path = list(sys.path)
+        if self._path.has_changed():
             self._write(frame(PATH, self._encoder.encode(path_entries())))
         if verbosity.version() != self._verbosity:
             settings = verbosity.settings()

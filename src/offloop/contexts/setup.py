@@ -42,9 +42,8 @@ class WorkerOptions(NamedTuple):
             options["bootstrap"] = os.path.abspath(self.bootstrap)
         options["path"] = path_entries()
         options["verbosity"] = verbosity.settings()
-        if options["cwd"] is None:
-            try:
-                options["cwd"] = os.getcwd()
-            except FileNotFoundError:  # deleted under us: the worker stays where it is
-                options["cwd"] = "."
+        try:
+            options["cwd"] = os.path.abspath(self.cwd or ".")  # the template may have another one
+        except FileNotFoundError:  # deleted under us: the worker stays where it is
+            options["cwd"] = self.cwd or "."
         return options
