@@ -89,6 +89,15 @@ class LeasedWorker(Worker):
         if self._state_.phase == GONE and self._dispatcher.status == OPEN:
             raise StatusError("The worker has crashed")
 
+    async def wait_for_room(self) -> None:
+        """Wait until ``enqueue`` would not raise `QueueFull`: what waits here counts for the pool's queue.
+
+        Raises:
+            StatusError: the worker takes no more tasks, now or meanwhile.
+        """
+        self._check()
+        await self._dispatcher.room.wait(self._dispatcher)
+
     def release(self) -> None:
         """Give the worker back to its pool.  Doing so again does nothing.
 

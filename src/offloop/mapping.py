@@ -119,12 +119,17 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
         It is an async generator, for speed (40 ns an item less than an
         ``__anext__`` in Python), and since event loops close those that are
         garbage-collected.
+
+        Raises:
+            RuntimeError: the map was started on another event loop.
         """
+        self._run.check_loop()
         self._is_unused = False
         return self._items
 
     async def __anext__(self) -> R:
         """The next result."""
+        self._run.check_loop()
         self._is_unused = False
         return await self._items.__anext__()
 
@@ -132,8 +137,9 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
         """Wait for the list of all results, or of those that were not iterated over yet.
 
         Raises:
-            RuntimeError: it was awaited before.
+            RuntimeError: it was awaited before, or was started on another event loop.
         """
+        self._run.check_loop()
         if self._is_awaited:
             raise RuntimeError("a map can be awaited only once")
         self._is_awaited = True

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import math
 import reprlib
+from asyncio.events import _get_running_loop
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
@@ -14,6 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from offloop.child.chunk import run_chunk, run_star_chunk
+from offloop.errors import WorkerStartError
 from offloop.hiding import hides_arguments
 from offloop.inputs import is_sliced, known_length
 from offloop.mapchunk import Chunk
@@ -153,7 +155,10 @@ class MapRun:
 
         Raises:
             Exception: an input raised it while it was being closed.
+            RuntimeError: the map was started on another event loop.
         """
+        if not self.is_closed:
+            self.check_loop()
         self.cancel()
         if self._feed is not None:
             await self._feed.aclose()
@@ -190,14 +195,21 @@ class MapRun:
         self._ready.set()
 
     def _started_feed(self) -> Feed:
-        loop = asyncio.get_running_loop()
         if self._feed is None:
-            self._feed = self._context.run(self._start, loop)
-        if self._feed.loop is not loop:
+            self._feed = self._context.run(self._start, asyncio.get_running_loop())
+        self.check_loop()
+        return self._feed
+
+    def check_loop(self) -> None:
+        """Refuse to be used on another event loop than the one that it was started on.
+
+        Raises:
+            RuntimeError: so it is.
+        """
+        if self._feed is not None and self._feed.loop is not (_get_running_loop() or self._feed.loop):
             raise RuntimeError(
                 "this map belongs to another event loop; offloop.Executor works across threads"
             )
-        return self._feed
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> Feed:
         options = self._options
@@ -257,6 +269,8 @@ def unpack(chunk: Chunk, *, return_exceptions: bool) -> tuple[list[Any], BaseExc
     error = chunk.error
     if error is not None:
         add_note(error, _describe(chunk, 0, len(chunk.rows) - 1))
+        if isinstance(error, WorkerStartError):  # no item's failure; the next ones would be tried, too
+            return [], error
         return ([error] * len(chunk.rows), None) if return_exceptions else ([], error)
     assert chunk.outcome is not None, "the chunk is done"
     _, values, failures = chunk.outcome

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from offloop.execution import Execution
 from offloop.lookout import BUDGET
+from offloop.loopend import refuse_elsewhere
 from offloop.task import CallableTask, describe
 from offloop.wire.credit import ReceiveWindow
 from offloop.wire.frames import CREDIT, STREAMED
@@ -25,6 +26,10 @@ OPTIONS = {"flags": STREAMED}
 #: Seconds after which a look for an item is repeated.  Our note that we wait and the worker's note
 #: of an item may cross each other, each unseen by the other, but not for longer than that.
 LOOK_AGAIN = 0.001
+
+
+class InUseError(RuntimeError):
+    """Somebody else consumes the stream, and is not to be disturbed."""
 
 
 class Inbox:
@@ -76,8 +81,10 @@ class Inbox:
 
         Raises:
             BaseException: what the stream ended with, once everything before it was consumed.
-            RuntimeError: somebody else waits.
+            InUseError: somebody else waits.
+            RuntimeError: called from another event loop.
         """
+        refuse_elsewhere(self.execution.dispatcher)
         while not self.items and not self.is_closed:
             if self._error is not None:
                 raise self._error
@@ -89,7 +96,7 @@ class Inbox:
 
     async def _wait(self) -> None:
         if self._waiter is not None:
-            raise RuntimeError("a stream has one consumer at a time, and another one waits for an item")
+            raise InUseError("a stream has one consumer at a time, and another one waits for an item")
         loop = self.execution.get_loop()
         self._waiter = loop.create_future()
         self._be_hungry(True)
@@ -127,7 +134,12 @@ class Inbox:
             self._waiter.set_result(None)
 
     def close(self) -> None:
-        """Nobody wants any more: cancel the generator."""
+        """Nobody wants any more: cancel the generator.
+
+        Raises:
+            RuntimeError: called from another event loop.
+        """
+        refuse_elsewhere(self.execution.dispatcher)
         self.is_closed = True
         self.items.clear()
         self.execution.cancel()
@@ -187,7 +199,7 @@ class Stream(AsyncIterator[R]):
     async def __anext__(self) -> R:
         """The next item."""
         inbox = self._inbox
-        if not inbox.items and not await inbox.more():
+        if not await inbox.more():
             raise StopAsyncIteration
         item, size = inbox.items.popleft()
         inbox.consumed(size)
@@ -220,6 +232,7 @@ async def _iterate(consumer: _Consumer) -> AsyncGenerator[Any, None]:
     """The iterator of a `Stream`, to which it does not refer."""
     inbox = consumer.inbox
     items, consumed = inbox.items, inbox.consumed
+    is_refused = False
     try:
         while await inbox.more():
             while items:
@@ -227,8 +240,12 @@ async def _iterate(consumer: _Consumer) -> AsyncGenerator[Any, None]:
                 consumed(size)  # before it is handed out: the next one is on its way meanwhile
                 yield item
                 del item
+    except InUseError:
+        is_refused = True
+        raise
     finally:
-        await inbox.aclose()
+        if not is_refused:
+            await inbox.aclose()
 
 
 def stream_task(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

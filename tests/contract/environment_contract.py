@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import tasks
@@ -142,6 +143,15 @@ class BootstrapContract(Context):
         async with self.worker(bootstrap=file) as worker:
             with pytest.raises(WorkerStartError, match=r"wrong\.py"):
                 await worker.submit(tasks.echo, 1)
+
+    async def test_a_map_ends_with_the_error_of_workers_that_cannot_start(self) -> None:
+        def fail(environment: Any) -> None:
+            raise ValueError("the bootstrap is broken")
+
+        async with self.pool(1, factory=self.make_factory(bootstrap=fail)) as pool:
+            with pytest.raises(WorkerStartError, match="the bootstrap is broken"):
+                await pool.map(tasks.echo, range(1000), return_exceptions=True)
+            assert pool.statistics().failed_starts <= 6, "it is not tried again for each item"
 
     async def test_three_failed_starts_fail_what_waits_and_a_good_one_heals_the_pool(
         self, tmp_path: Path, log: Log

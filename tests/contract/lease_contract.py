@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from support import tasks
@@ -12,6 +14,10 @@ from support.gates import Gate
 
 from contract.base import Context, occupy
 from offloop import StatusError, Worker, WorkerKilled
+
+
+async def _all(items: AsyncIterator[Any]) -> list[Any]:
+    return [item async for item in items]
 
 
 class LeaseContract(Context):
@@ -25,6 +31,23 @@ class LeaseContract(Context):
             counts = await asyncio.gather(*(lease.enqueue(tasks.Count()) for _ in range(5)))
             assert counts == [1, 2, 3, 4, 5]
             lease.release()
+
+    async def test_a_map_on_a_lease_waits_for_room_in_the_pool_s_queue(self, gate: Gate) -> None:
+        async with self.pool(2, queue_limit=1) as pool, pool.get_worker() as lease:
+            assert await lease.submit(tasks.echo, 1) == 1
+            held = [
+                pool.submit(tasks.apass_gate, gate.path) for _ in range(3)
+            ]  # one waits: the queue is full
+            mapped = asyncio.ensure_future(_all(lease.map(tasks.echo, range(20), chunksize=1)))
+            later = asyncio.ensure_future(
+                _all(lease.options(priority=1).map(tasks.echo, range(20), chunksize=1))
+            )
+            await gate.arrived()
+            assert not mapped.done()
+            assert not later.done()
+            gate.open()
+            assert await mapped == await later == list(range(20))
+            await asyncio.gather(*held)
 
     async def test_two_leases_are_two_workers(self) -> None:
         async with self.pool(2) as pool, pool.get_worker() as first, pool.get_worker() as second:

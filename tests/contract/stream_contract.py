@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -161,6 +162,27 @@ class StreamContract(Context):
             gate.open()
             assert await waiting == 1
             await stream.aclose()
+
+    async def test_a_second_loop_over_a_stream_leaves_the_first_one_alone(self, gate: Gate) -> None:
+        async with self.worker() as worker:
+            stream = worker.stream(streaming.acount_with_gates, 3, gate.path)
+            seen: list[Any] = []
+            first = asyncio.ensure_future(collect(stream, seen))
+            await gate.arrived()
+            await asyncio.sleep(0)
+            with pytest.raises(RuntimeError, match="one consumer"):
+                await collect(stream, [])
+            gate.open()
+            await first
+            assert seen == [0, 1, 2]
+
+    async def test_a_generator_may_run_event_loops_after_async_tasks_too(self) -> None:
+        async with self.worker() as worker:
+            for _ in range(2):
+                assert [item async for item in worker.stream(streaming.run_loops, 3)] == [0, 1, 2]
+                async with aclosing(worker.stream(streaming.run_loops, 3)) as stream:
+                    assert await anext(stream) == 0
+                assert await worker.submit(tasks.aecho, 1) == 1  # from now on there is a loop
 
     async def test_a_repr_says_how_it_goes(self) -> None:
         async with self.worker() as worker:

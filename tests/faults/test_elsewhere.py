@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from support import tasks
@@ -31,6 +32,52 @@ async def test_kill_release_and_cancel_from_another_thread_are_refused(
             gate.open()
             await running
         assert await pool.submit(tasks.echo, 1) == 1
+
+
+@pytest.mark.parametrize("use", ["anext", "aclose", "first", "await"])
+@pytest.mark.parametrize("kind", ["stream", "map"])
+def test_a_stream_or_map_that_is_used_on_another_loop_is_unharmed(kind: str, use: str) -> None:
+    async def begin() -> None:
+        nonlocal items
+        items = pool.stream(range_of, 2000) if kind == "stream" else pool.map(abs, range(2000))
+        assert await anext(items) == 0
+
+    async def elsewhere() -> None:
+        with pytest.raises((RuntimeError, TypeError)):  # a stream can't be awaited at all
+            await USES[use](items)
+
+    async def go_on() -> None:
+        assert [item async for item in items] == [*range(1, 2000)]
+
+    items: Any = None
+    pool = WorkerPool(1, factory="thread")
+    with asyncio.Runner() as runner:
+        runner.run(begin())
+        asyncio.run(elsewhere())
+        runner.run(go_on())
+        runner.run(_end(pool))
+
+
+def range_of(count: int) -> Iterator[int]:
+    """A generator."""
+    yield from range(count)
+
+
+async def _first(items: AsyncIterator[Any]) -> None:
+    async for _ in items:
+        break
+
+
+async def _awaited(items: Any) -> Any:
+    return await items
+
+
+USES: dict[str, Callable[[Any], Any]] = {
+    "anext": anext,
+    "aclose": lambda items: items.aclose(),
+    "first": _first,
+    "await": _awaited,
+}
 
 
 def test_kill_from_another_event_loop_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -40,6 +41,20 @@ def count_with_gates(limit: int, gate: str) -> Iterator[int]:
     for number in range(limit):
         yield number
         pass_gate(gate)
+
+
+def run_loops(count: int) -> Iterator[int]:
+    """Yield numbers, each from an event loop of the generator's own, also as it is closed."""
+    try:
+        for number in range(count):
+            yield asyncio.run(_give(number))
+    finally:
+        asyncio.run(_give(count))
+
+
+async def _give(number: int) -> int:
+    await asyncio.sleep(0)
+    return number
 
 
 async def acount_with_gates(limit: int, gate: str) -> AsyncIterator[int]:

@@ -113,6 +113,8 @@ class Exchange:
         except (OSError, AttributeError, ImportError, MemoryError) as error:
             _warn_of_refusal(error)
             return None
+        if segment is None:
+            return None
         loans = pool.lend(segment, sizes)
         fd = segment.take_descriptor()
         if fd is not None:  # the peer has not seen this segment yet

@@ -18,7 +18,7 @@ from offloop.wire.byvalue import type_of
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
     from typing import Any
 
     from offloop.child.runner import Runner
@@ -149,6 +149,18 @@ def _send_all(items: Iterator[Any], emitter: Emitter) -> None:
         raise
 
 
+def _as_without_loop(function: Callable[..., Any], *args: Any) -> Any:
+    """Call synchronous code of the user's, which may run an event loop of its own, from the worker's."""
+    from asyncio.events import _get_running_loop, _set_running_loop
+
+    loop = _get_running_loop()
+    _set_running_loop(None)
+    try:
+        return function(*args)
+    finally:
+        _set_running_loop(loop)
+
+
 async def _send_on_loop(items: Any, emitter: Emitter, *, is_async: bool) -> None:
     """Send everything on the worker's event loop, which goes on where there is no room."""
     import asyncio
@@ -158,7 +170,7 @@ async def _send_on_loop(items: Any, emitter: Emitter, *, is_async: bool) -> None
     try:
         while True:
             try:
-                item = await items.__anext__() if is_async else emitter.next_of(items)
+                item = await items.__anext__() if is_async else _as_without_loop(emitter.next_of, items)
             except end:
                 return
             has_room = emitter.send(item)
@@ -176,6 +188,6 @@ async def _send_on_loop(items: Any, emitter: Emitter, *, is_async: bool) -> None
 
 async def _close(items: Any, *, is_async: bool) -> None:
     if not is_async:
-        getattr(items, "close", bool)()
+        _as_without_loop(getattr(items, "close", bool))
     elif hasattr(items, "aclose"):
         await items.aclose()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
-from offloop.shm.mapping import Unmap, check_sealed, exported, mapped, sides, unmap_now
+from offloop.shm.mapping import Unmap, check_sealed, exported, has_room, mapped, sides, unmap_now
 from offloop.shm.segments import Loan
 
 #: How many addresses of loans that have ended may be kept, beside as many as there are loans.
@@ -64,6 +64,7 @@ class Imports:
         self._returned = returned
         self._unmap = unmap or unmap_now
         self._maps: dict[int, tuple[mmap.mmap, int]] = {}
+        self._files: dict[int, int] = {}  # segments that are not mapped, as there are too many: descriptors
         self._missing: dict[int, str] = {}  # segments that could not be mapped: why
         self._loans: dict[int, Borrowed] = {}  # by address
         # Those addresses, ascending, and some of loans that have ended.  A loan may end at any moment and
@@ -72,23 +73,33 @@ class Imports:
         sides.add(self)
 
     def add(self, number: int, fd: int | None, size: int) -> None:
-        """Map a segment; the descriptor is closed.  If that fails, so does borrowing from it."""
+        """Map a segment, or keep the descriptor where too many are mapped; it is this side's now.
+
+        If neither can be, borrowing from it fails.
+        """
         if fd is None:
             self._missing[number] = "its descriptor was refused: too many open files?"
             return
         try:
             check_sealed(fd, size)
+            if not has_room():
+                self._files[number], fd = fd, None
+                return
             memory = mapped(fd, size)
         except (OSError, ValueError, MemoryError) as error:
             self._missing[number] = str(error)
         else:
             self._maps[number] = (memory, ctypes.addressof(ctypes.c_char.from_buffer(memory)))
         finally:
-            os.close(fd)
+            if fd is not None:
+                os.close(fd)
 
     def drop(self, number: int) -> None:
         """The peer closed this segment: unmap it."""
         self._missing.pop(number, None)
+        fd = self._files.pop(number, None)
+        if fd is not None:
+            os.close(fd)
         known = self._maps.pop(number, None)
         if known is not None:
             self._unmap(known[0])
@@ -99,6 +110,8 @@ class Imports:
         Raises:
             OSError: the segment could not be mapped.
         """
+        if number in self._files:
+            return self._copied(number, offset, size)
         if number not in self._maps:
             raise OSError(f"shared memory could not be mapped: {self._missing.get(number, 'it is unknown')}")
         memory, base = self._maps[number]
@@ -108,6 +121,18 @@ class Imports:
         borrowed.is_going_over = borrowed.spent = False
         self._note_address(address)
         return memoryview(owner).cast("B")
+
+    def _copied(self, number: int, offset: int, size: int) -> memoryview:
+        """A copy of a buffer, whose loan ends at once: slower, but there is no limit to how many are kept."""
+        copy = memoryview(bytearray(size))
+        at = 0
+        while at < size:
+            read = os.preadv(self._files[number], [copy[at:]], offset + at)
+            if not read:
+                raise OSError("a buffer reaches beyond its segment")
+            at += read
+        self._returned(number, False)
+        return copy
 
     def _note_address(self, address: int) -> None:
         addresses = self._addresses
@@ -119,7 +144,7 @@ class Imports:
 
     def decline(self, number: int) -> None:
         """End a loan that was not borrowed."""
-        self._returned(number, number not in self._maps)
+        self._returned(number, number not in self._maps and number not in self._files)
 
     def before_fork(self) -> None:
         """What objects of this side lie on will be the forked process's too."""
@@ -162,5 +187,5 @@ class Imports:
 
     def close(self) -> None:
         """Unmap everything that nothing lies on."""
-        for number in list(self._maps):
+        for number in (*self._maps, *self._files):
             self.drop(number)

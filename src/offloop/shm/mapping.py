@@ -32,8 +32,33 @@ for _new in (_new_bytes, _new_bytearray):
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
+def _most_maps() -> int:
+    """Half the mappings that the system lets a process have; without the other half nothing would run."""
+    try:
+        with open("/proc/sys/vm/max_map_count") as file:
+            return int(file.read()) // 2
+    except (OSError, ValueError):
+        return 1 << 15
+
+
+#: How many segments may be mapped in this process.
+MOST_MAPS = _most_maps()
+_maps: WeakSet[mmap.mmap] = WeakSet()
+
+
+def has_room() -> bool:
+    """Whether another segment may be mapped."""
+    return len(_maps) < MOST_MAPS
+
+
 def mapped(fd: int, size: int) -> mmap.mmap:
     """A mapping that keeps no descriptor; `mmap.mmap` keeps a duplicate unless told otherwise."""
+    memory = _mapped(fd, size)
+    _maps.add(memory)
+    return memory
+
+
+def _mapped(fd: int, size: int) -> mmap.mmap:
     if sys.version_info >= (3, 13):
         return mmap.mmap(fd, size, trackfd=False)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

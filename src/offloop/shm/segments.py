@@ -41,7 +41,7 @@ from weakref import finalize
 from offloop.cpus import cgroup_memory, physical_memory
 from offloop.shm.free import FreeSegments
 from offloop.shm.ledger import sealed_memory
-from offloop.shm.mapping import Unmap, exported, mapped, sides, unmap_now
+from offloop.shm.mapping import Unmap, exported, has_room, mapped, sides, unmap_now
 
 #: Buffers lie at multiples of this, in bytes: a cache line, and what NumPy and Arrow like.
 ALIGN = 64
@@ -123,8 +123,8 @@ class SegmentPool:
         """All of a segment's memory."""
         return self._segments[number].view
 
-    def obtain(self, size: int) -> Segment:
-        """A segment without loans of at least ``size`` bytes, warm if possible.
+    def obtain(self, size: int) -> Segment | None:
+        """A segment without loans of at least ``size`` bytes, warm if possible; None if there are too many.
 
         Raises:
             OSError: there is no memory for it, or it is forbidden.
@@ -135,6 +135,8 @@ class SegmentPool:
         if free is not None:
             self._free.remove(free)
             return free
+        if not has_room():
+            return None
         segment = Segment(self._numbers + 1, rounded(size))
         self._numbers += 1
         self._segments[segment.number] = segment
