@@ -155,6 +155,13 @@ def test_a_function_in_a_file_elsewhere(work: Path, tmp_path: Path) -> None:
     assert sys.path[0] == str(tmp_path / "deep")
 
 
+async def test_a_function_in_a_file_whose_name_has_a_dot(work: Path, tmp_path: Path) -> None:
+    work.rename(tmp_path / "work-v1.2.py")
+    double = find_function("./work-v1.2.py:double")
+    async with WorkerPool(1) as pool:
+        assert await pool.submit(double, "4") == 8
+
+
 @pytest.mark.parametrize(
     ("target", "words"),
     [
@@ -166,7 +173,8 @@ def test_a_function_in_a_file_elsewhere(work: Path, tmp_path: Path) -> None:
         ("cli_broken:f", "cli_broken.py, line 2)"),
         ("cli_exits:f", "cannot import cli_exits: SystemExit: 7"),
         ("cli_invalid:f", "cannot import cli_invalid: SyntaxError"),
-        ("..x:f", "cannot import ..x: "),
+        ("..x:f", "'..x' is neither the name of a module nor the path of a .py file"),
+        ("./cli_work:double", "is neither the name of a module nor the path of a .py file"),
         ("cli_work:triple", "cli_work has no function 'triple'"),
         ("cli_work:constant", "cli_work:constant is not a function but of type int"),
         ("./nowhere.py:f", "no such file: nowhere.py"),

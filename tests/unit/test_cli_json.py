@@ -90,6 +90,16 @@ class Double(Task[int]):
         return 2 * self.number
 
 
+class Triple:
+    """A task that does not derive from `Task`."""
+
+    def __init__(self, number: str | int) -> None:
+        self.number = int(number)
+
+    def run(self, environment: Any) -> int:
+        return 3 * self.number
+
+
 async def test_a_class_of_tasks_is_made_and_run() -> None:
     from offloop import WorkerPool
     from offloop.testing import InlineWorkerFactory
@@ -97,4 +107,5 @@ async def test_a_class_of_tasks_is_made_and_run() -> None:
     async with WorkerPool(1, factory=InlineWorkerFactory()) as pool:
         assert await pool.submit(call_of(Double, is_json=False), "4") == 8
         assert await pool.submit(call_of(Double, is_json=True), '{"number": 5}') == 10
+        assert await pool.submit(call_of(Triple, is_json=False), "4") == 12
     assert repr(call_of(Double, is_json=True)) == "Double"

@@ -5,7 +5,7 @@ A worker that runs these imports this module, so it stays light.
 
 from __future__ import annotations
 
-from offloop.task import Task, current_task
+from offloop.task import current_task
 
 TYPE_CHECKING = False
 
@@ -26,7 +26,7 @@ def call_of(target: Callable[..., Any], *, is_json: bool) -> Callable[[str], Any
         target: a function, or a class of tasks, which is made from the input and then run.
         is_json: whether the text is JSON.
     """
-    if isinstance(target, type) and issubclass(cast("type[object]", target), Task):
+    if isinstance(target, type) and callable(getattr(cast("type[object]", target), "run", None)):
         target = RunTask(target)
     return FromJson(target) if is_json else target
 

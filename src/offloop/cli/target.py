@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 import traceback
@@ -47,7 +48,7 @@ def carry_file(target: str) -> None:
     if path.endswith(".py"):
         from offloop.wire.byvalue import cloudpickle
 
-        cloudpickle().register_pickle_by_value(sys.modules[Path(path).stem])
+        cloudpickle().register_pickle_by_value(sys.modules[_name_of(Path(path))])
 
 
 def _put_first(folder: str) -> None:
@@ -56,6 +57,8 @@ def _put_first(folder: str) -> None:
 
 
 def _import_name(name: str) -> ModuleType:
+    if os.sep in name or name.startswith("."):
+        raise UsageError(f"{name!r} is neither the name of a module nor the path of a .py file")
     # `python -P` and PYTHONSAFEPATH ask for exactly this not to happen.
     if not sys.flags.safe_path:
         _put_first(os.getcwd())
@@ -67,6 +70,8 @@ def _import_file(path: Path) -> ModuleType:
         raise UsageError(f"no such file: {path}")
     path = path.resolve()
     _put_first(str(path.parent))
+    if "." in path.stem:  # no module can be imported by such a name: its functions travel by value
+        return _guarded(lambda: _load(path), shown=str(path))
     module = _import(path.stem, shown=str(path))
     found = getattr(module, "__file__", None)
     if found is None or Path(found).resolve() != path:
@@ -74,9 +79,28 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
+def _name_of(path: Path) -> str:
+    """The name of the module that a file becomes."""
+    return path.stem.replace(".", "_")
+
+
+def _load(path: Path) -> ModuleType:
+    name = _name_of(path)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None, "it ends with .py"
+    assert spec.loader is not None, "it is a file"
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def _import(name: str, shown: str) -> ModuleType:
+    return _guarded(lambda: importlib.import_module(name), shown)
+
+
+def _guarded(load: Callable[[], ModuleType], shown: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        return load()
     # A module may do anything when it is imported, sys.exit() included.
     except (Exception, SystemExit) as error:
         raise UsageError(f"cannot import {shown}: {one_line(error)}{_place(error)}") from error
