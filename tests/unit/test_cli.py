@@ -93,7 +93,7 @@ def test_after_two_dashes_everything_is_an_input() -> None:
         (["map"], "required: MODULE:FUNCTION (see offloop map --help)"),
         (["map", "m:f", "--workers", "0"], "whole number above 0, not '0'"),
         (["map", "m:f", "--workers", "two"], "whole number above 0, not 'two'"),
-        (["map", "m:f", "--retries", "-1"], "whole number, not '-1'"),
+        (["map", "m:f", "--retries", "-1"], "whole number, 0 or more, not '-1'"),
         (["map", "m:f", "--fail-fast", "--keep-going"], "not allowed with argument"),
         (["map", "m:f", "--resume"], "--resume needs --output FILE"),
         (["map", "m:f", "--unord"], "--unord"),

@@ -58,5 +58,5 @@ def seconds(text: str) -> float:
 def count(text: str) -> int:
     """The type of an option whose value is a whole number, 0 or more."""
     if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more, not {text!r}")
     return int(text)
