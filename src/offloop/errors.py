@@ -134,7 +134,7 @@ class RemoteTraceback(Exception):
         self.text = text
 
     def __str__(self) -> str:
-        return f'\n"""\n{self.text.rstrip()}\n"""'
+        return f'\n"""\n{_with_source(self.text).rstrip()}\n"""'
 
     @property
     def tb(self) -> str:
@@ -144,3 +144,20 @@ class RemoteTraceback(Exception):
 
 class TaskCancelled(BaseException):
     """Raised inside a running synchronous task that is cancelled, so that its ``finally`` blocks run."""
+
+
+def _with_source(text: str) -> str:
+    """A traceback with lines of code that a worker does not have: those of a notebook, or a REPL."""
+    import linecache
+    import re
+
+    before, after = [*text.split("\n")], []
+    for at, line in enumerate(before):
+        after.append(line)
+        frame = re.match(r'  File "(.+)", line (\d+), in ', line)
+        has_source = "".join(before[at + 1 : at + 2]).startswith("    ")
+        if frame is not None and not has_source and frame[1] in linecache.cache:
+            source = linecache.getline(frame[1], int(frame[2])).strip()
+            if source:
+                after.append(f"    {source}")
+    return "\n".join(after)

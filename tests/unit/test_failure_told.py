@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import linecache
 import pickle
 import sys
 import threading
@@ -162,3 +163,20 @@ def test_control_flow_as_a_cause_or_member_is_kept() -> None:
     assert repr(back.__cause__.__cause__) == "SystemExit(3)"
     group = cross(raised(BaseExceptionGroup("g", [KeyboardInterrupt(), ValueError(1), StopIteration(2)])))
     assert repr(group.exceptions) == "(KeyboardInterrupt(), ValueError(1), StopIteration(2))"
+
+
+def test_code_that_only_this_process_has_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["def f():\n", "    return 1 / 0\n"]
+    monkeypatch.setitem(linecache.cache, "<a cell>", (len("".join(lines)), None, lines, "<a cell>"))
+    text = (
+        "Traceback (most recent call last):\n"
+        '  File "<a cell>", line 2, in f\n'
+        '  File "<a cell>", line 3, in beyond\n'
+        '  File "/there.py", line 1, in g\n    known there\n'
+        '  File "<elsewhere>", line 1, in h\n'
+        "ZeroDivisionError: division by zero"
+    )
+    remote = RemoteTraceback(text)
+    assert remote.text == text
+    assert str(remote) == '\n"""\n' + text.replace("in f\n", "in f\n    return 1 / 0\n") + '\n"""'
+    assert str(pickle.loads(pickle.dumps(remote))) == str(remote)
