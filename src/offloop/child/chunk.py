@@ -147,7 +147,7 @@ class _Run:
                     value = fn(item)
                     if value is not None:
                         kind = type_of(value)
-                        if kind is not int and kind is not float and kind is not str:
+                        if kind is not int and kind is not float and kind is not str and kind is not bool:
                             held = getrefcount(value)
                             value = self._taken(value, held <= ALONE)
                     values.append(value)

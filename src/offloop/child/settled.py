@@ -90,12 +90,12 @@ def _is_own(array: Any) -> bool:
 def _kind_of(kind: type[object]) -> int:
     try:
         known = _kinds.get(kind)
-    except Exception:  # a metaclass may leave its classes unhashable
+        if known is None:
+            if len(_kinds) >= MOST_KINDS:
+                _kinds.clear()
+            known = _kinds[kind] = _find_out(kind)
+    except Exception:  # a metaclass may leave its classes unhashable, and nameless
         return _OTHER
-    if known is None:
-        if len(_kinds) >= MOST_KINDS:
-            _kinds.clear()
-        known = _kinds[kind] = _find_out(kind)
     return known
 
 
