@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from math import inf
-from typing import Any
+from numbers import Real
+from operator import index
+from typing import Any, SupportsIndex, cast
 
 
 def check_task(task: object) -> None:
@@ -31,6 +33,21 @@ def check_int(name: str, value: object, least: float = -inf) -> int:
     return value
 
 
+def as_int(name: str, value: object, least: float = -inf) -> int:
+    """The same for what may be a whole number of another library's, such as NumPy's; returns it as an int."""
+    if type(value) is not int and not isinstance(value, bool):
+        try:
+            value = index(cast("SupportsIndex", value))
+        except TypeError:
+            pass
+    return check_int(name, value, least)
+
+
+def as_int_or_none(name: str, value: object, least: float = -inf) -> int | None:
+    """The same, where None may be given."""
+    return None if value is None else as_int(name, value, least)
+
+
 def check_seconds(name: str, value: object, *, or_zero: bool = False) -> float:
     """Refuse what is no number of seconds above 0; returns it as a float, which may be infinite.
 
@@ -42,24 +59,25 @@ def check_seconds(name: str, value: object, *, or_zero: bool = False) -> float:
     Raises:
         TypeError: it is no number; ValueError: it is too low, or NaN.
     """
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
+    if not isinstance(value, (int, float, Real)) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if or_zero and not value >= 0:
-        raise ValueError(f"{name} must not be negative, not {value}")
-    if not or_zero and not value > 0:
-        raise ValueError(f"{name} must be above 0, not {value}")
     try:
-        return float(value)
+        seconds = float(value)
     except OverflowError:  # an int beyond every float
-        return inf
+        seconds = inf if value > 0 else -inf  # type: ignore[operator]  # of any real numbers it may be asked
+    if or_zero and not seconds >= 0:
+        raise ValueError(f"{name} must not be negative, not {value}")
+    if not or_zero and not seconds > 0:
+        raise ValueError(f"{name} must be above 0, not {value}")
+    return seconds
 
 
 def check_options(timeout: object, priority: object, retries: object, key: Hashable) -> dict[str, Any]:
     """Refuse bad options of `Worker.enqueue`; returns them by name."""
     options = {
         "timeout": None if timeout is None else check_seconds("timeout", timeout),
-        "priority": check_int("priority", priority),
-        "retries": check_int("retries", retries, 0),
+        "priority": as_int("priority", priority),
+        "retries": as_int("retries", retries, 0),
         "key": key,
     }
     hash(key)

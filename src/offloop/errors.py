@@ -151,7 +151,8 @@ def _with_source(text: str) -> str:
     import linecache
     import re
 
-    before, after = [*text.split("\n")], []
+    before = text.split("\n")
+    after: list[str] = []
     for at, line in enumerate(before):
         after.append(line)
         frame = re.match(r'  File "(.+)", line (\d+), in ', line)

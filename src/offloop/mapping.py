@@ -17,7 +17,7 @@ from math import inf
 from types import AsyncGeneratorType, TracebackType
 from typing import Any, TypeVar, cast
 
-from offloop.checks import check_int, check_seconds
+from offloop.checks import as_int_or_none, check_seconds
 from offloop.inputs import is_async
 from offloop.mapfeed import MapWorker
 from offloop.maprun import MapOptions, MapRun
@@ -92,9 +92,8 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
             raise TypeError("map() needs at least one iterable")
         for iterable in iterables:
             is_async(iterable)  # raises TypeError where it is neither
-        for name, count in (("chunksize", chunksize), ("buffersize", buffersize)):
-            if count is not None:
-                check_int(name, count, 1)
+        chunksize = as_int_or_none("chunksize", chunksize, 1)
+        buffersize = as_int_or_none("buffersize", buffersize, 1)
         if timeout is not None:
             timeout = check_seconds("timeout", timeout)
         if timeout not in (None, inf) and chunksize is not None and chunksize != 1:

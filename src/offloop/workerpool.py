@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, overload
 
 from offloop.calls import P, R
-from offloop.checks import check_int, check_seconds
+from offloop.checks import as_int, as_int_or_none, check_seconds
 from offloop.contexts import resolve_factory
 from offloop.cpus import usable_cpus
 from offloop.dispatcher import OPEN, Dispatcher
@@ -65,16 +65,13 @@ class WorkerPool(Worker):
         queue_limit: int | None = None,
         cancel_grace: float = 1.0,
     ) -> None:
-        self._max_workers = usable_cpus() if max_workers is None else check_int("max_workers", max_workers, 1)
-        if check_int("min_workers", min_workers, 0) > self._max_workers:
+        self._max_workers = as_int_or_none("max_workers", max_workers, 1) or usable_cpus()
+        min_workers = as_int("min_workers", min_workers, 0)
+        if min_workers > self._max_workers:
             raise ValueError(f"min_workers ({min_workers}) is above max_workers ({self._max_workers})")
-        for name, value in (
-            ("max_tasks_per_worker", max_tasks_per_worker),
-            ("max_memory_per_worker", max_memory_per_worker),
-            ("queue_limit", queue_limit),
-        ):
-            if value is not None:
-                check_int(name, value, 1)
+        max_tasks_per_worker = as_int_or_none("max_tasks_per_worker", max_tasks_per_worker, 1)
+        max_memory_per_worker = as_int_or_none("max_memory_per_worker", max_memory_per_worker, 1)
+        queue_limit = as_int_or_none("queue_limit", queue_limit, 1)
         self._factory = resolve_factory(factory)
         if max_memory_per_worker is not None:
             self._factory = self._factory.limiting_memory()
