@@ -21,6 +21,7 @@ from offloop.child.chunk import is_light
 from offloop.errors import QueueFull
 from offloop.inputs import SyncInput, is_async, read_rows
 from offloop.mapchunk import Chunk, are_light, weight_of
+from offloop.reentry import InUseError
 from offloop.scheduling.chunking import TARGET, TURN, Chunker
 from offloop.task import CallableTask
 
@@ -55,11 +56,11 @@ class Signal:
         """Return when the condition holds, at once if it does now.
 
         Raises:
-            RuntimeError: somebody waits already.
+            InUseError: somebody waits already.
         """
         while not condition():
             if self._waiter is not None:
-                raise RuntimeError("a map has one consumer, and somebody waits for its results already")
+                raise InUseError("a map has one consumer, and somebody waits for its results already")
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter

@@ -109,7 +109,7 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
         )
         self._run = MapRun(worker, fn, tuple(iterables), self._options)
         self._items: AsyncGeneratorType[R, None] = cast("Any", _iterate(self._run))
-        self._is_awaited = False
+        self._is_awaited = self._is_iterated = False
         self._is_unused = True
 
     def __aiter__(self) -> AsyncIterator[R]:  # noqa: PYI034 -- it says why
@@ -124,13 +124,17 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
         """
         self._run.check_loop()
         self._is_unused = False
+        self._is_iterated = True
         return self._items
 
     async def __anext__(self) -> R:
-        """The next result."""
+        """The next result.  Cancelling this call, as `asyncio.wait_for` does, loses none and ends nothing."""
         self._run.check_loop()
         self._is_unused = False
-        return await self._items.__anext__()
+        if self._is_iterated:
+            return await self._items.__anext__()
+        value: R = await self._run.next_value()
+        return value
 
     def __await__(self) -> Generator[Any, None, list[R]]:
         """Wait for the list of all results, or of those that were not iterated over yet.
@@ -168,6 +172,7 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
 
     async def _collect(self) -> list[R]:
         if self._run.is_started:  # the iterator may hold results of a chunk
+            self._is_iterated = True
             return [item async for item in self._items]
         return cast("list[R]", await _collect(self._run))
 
@@ -175,6 +180,8 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
         if self.__dict__.get("_is_unused") and not self._run.is_closed:
             text = f"a map of {self._name} was never awaited nor iterated over: nothing of it has run"
             warnings.warn(text, RuntimeWarning, stacklevel=2)
+        elif not self.__dict__.get("_is_iterated", True):  # else its iterator hears of its own end
+            self._run.abandon()
 
     def __repr__(self) -> str:
         run = self._run
@@ -197,6 +204,8 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
 
 async def _iterate(run: MapRun) -> AsyncGenerator[Any, None]:
     try:
+        while run.has_opened:
+            yield run.take_opened()
         while (values := await run.next_values()) is not None:
             last = values.pop()
             for at in range(0, len(values), BLOCK):

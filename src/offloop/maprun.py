@@ -21,6 +21,7 @@ from offloop.inputs import is_sliced, known_length
 from offloop.mapchunk import Chunk
 from offloop.mapfeed import Feed, MapWorker, Signal
 from offloop.progress import ProgressBar, Reporter
+from offloop.reentry import InUseError
 from offloop.scheduling.chunking import TURN, Chunker, Past
 from offloop.scheduling.estimate import Kind
 from offloop.task import CallableTask
@@ -71,6 +72,8 @@ class MapRun:
         self._failure: BaseException | None = None  # to be raised next
         self._reporter: Reporter | None = None
         self._turn = 0.0  # when its consumer last waited
+        self._opened: deque[Any] = deque()  # results of a chunk that `next_value` has not given yet
+        self._to_release = 0
         self.delivered = 0
         self.total: int | None = None
         self.is_closed = self.is_finished = False
@@ -119,6 +122,48 @@ class MapRun:
         if self._reporter is not None:
             self._reporter.finish()
         return None
+
+    async def next_value(self) -> Any:
+        """The next result alone.  Cancelling this call loses nothing, and ends nothing.
+
+        Raises:
+            StopAsyncIteration: there are no more.
+            BaseException: as of `next_values`; the run is closed then.
+        """
+        if not self._opened:
+            try:
+                values = await self.next_values()
+            except (asyncio.CancelledError, InUseError):
+                raise
+            except BaseException:
+                await self.aclose()
+                raise
+            if values is None:
+                await self.aclose()
+                raise StopAsyncIteration
+            self._opened.extend(values)
+            self._to_release = len(values)
+        return self.take_opened()
+
+    @property
+    def has_opened(self) -> bool:
+        """Whether `next_value` has left results of a chunk."""
+        return bool(self._opened)
+
+    def take_opened(self) -> Any:
+        """One of these results."""
+        value = self._opened.popleft()
+        if not self._opened:
+            self.release(self._to_release)
+        return value
+
+    def abandon(self) -> None:
+        """On any thread: nobody can ask for results any more."""
+        if self._feed is not None and not self.is_finished and not self.is_closed:
+            try:
+                self._feed.loop.call_soon_threadsafe(self.cancel)
+            except RuntimeError:
+                pass  # the loop was closed, and all has ended
 
     async def give_way(self) -> None:
         """Give others on the event loop their turn, if they had none for a while.

@@ -20,6 +20,10 @@ _WORKERS = ("offloop.child.", "offloop.testing.")
 _CALLS_BACK = asyncio.Handle._run.__code__
 
 
+class InUseError(RuntimeError):
+    """Somebody else waits for this map's results, or this stream's items, and is not to be disturbed."""
+
+
 def is_amidst_own_work() -> bool:
     """Whether whoever called the caller runs on top of code of this package that called something else.
 

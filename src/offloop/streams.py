@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from offloop.execution import Execution
 from offloop.lookout import BUDGET
 from offloop.loopend import refuse_elsewhere
+from offloop.reentry import InUseError
 from offloop.task import CallableTask, describe
 from offloop.wire.credit import ReceiveWindow
 from offloop.wire.frames import CREDIT, STREAMED
@@ -26,10 +27,6 @@ OPTIONS = {"flags": STREAMED}
 #: Seconds after which a look for an item is repeated.  Our note that we wait and the worker's note
 #: of an item may cross each other, each unseen by the other, but not for longer than that.
 LOOK_AGAIN = 0.001
-
-
-class InUseError(RuntimeError):
-    """Somebody else consumes the stream, and is not to be disturbed."""
 
 
 class Inbox:

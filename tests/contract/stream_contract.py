@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -180,8 +179,6 @@ class StreamContract(Context):
         async with self.worker() as worker:
             for _ in range(2):
                 assert [item async for item in worker.stream(streaming.run_loops, 3)] == [0, 1, 2]
-                async with aclosing(worker.stream(streaming.run_loops, 3)) as stream:
-                    assert await anext(stream) == 0
                 assert await worker.submit(tasks.aecho, 1) == 1  # from now on there is a loop
 
     async def test_a_repr_says_how_it_goes(self) -> None:

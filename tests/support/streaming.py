@@ -44,7 +44,7 @@ def count_with_gates(limit: int, gate: str) -> Iterator[int]:
 
 
 def run_loops(count: int) -> Iterator[int]:
-    """Yield numbers, each from an event loop of the generator's own, also as it is closed."""
+    """Yield numbers, each from an event loop of the generator's own, and run one at its end."""
     try:
         for number in range(count):
             yield asyncio.run(_give(number))

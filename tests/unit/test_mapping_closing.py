@@ -136,13 +136,68 @@ async def test_closing_wakes_a_waiting_consumer() -> None:
 
 
 async def test_a_second_consumer_is_an_error_and_no_deadlock() -> None:
-    results = run_map(FakePool(is_manual=True), square, range(3))
+    pool = FakePool(is_manual=True)
+    results = run_map(pool, square, range(3))
     first = asyncio.ensure_future(collect(results))
     await turns()
     with pytest.raises(RuntimeError, match="one consumer"):
         await anext(results)
-    with pytest.raises(asyncio.CancelledError):
-        await first
+    for number in range(3):
+        pool.finish(number)
+        await turns()
+    assert await first == [0, 1, 4]
+
+
+async def test_a_next_result_that_is_not_waited_for_any_longer_is_not_lost() -> None:
+    pool = FakePool(is_manual=True)
+    results = run_map(pool, square, range(5), chunksize=2)
+    for number in range(3):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(results), 0.001)
+        pool.finish(number)
+        await turns()
+        assert await anext(results) == (2 * number) ** 2
+        if number < 2:
+            assert await anext(results) == (2 * number + 1) ** 2
+    with pytest.raises(StopAsyncIteration):
+        await anext(results)
+
+
+async def test_results_that_were_asked_for_one_by_one_and_then_in_a_loop_come_once() -> None:
+    results = run_map(FakePool(), square, range(100), chunksize=30)
+    got = [await anext(results) for _ in range(40)]
+    async for result in results:
+        got.append(result)
+        if len(got) == 70:
+            break
+    got += [await anext(results) for _ in range(10)]
+    got += await results
+    assert got == [number**2 for number in range(100)]
+
+
+async def test_a_map_that_was_asked_for_a_result_and_dropped_is_cancelled() -> None:
+    pool = FakePool(is_manual=True)
+    results = run_map(pool, square, range(100))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(results), 0.001)
+    assert pool.outstanding
+    del results
+    gc.collect()
+    await turns()
+    assert not pool.outstanding
+
+
+async def test_a_failure_that_is_asked_for_by_itself_closes_the_map() -> None:
+    pool = FakePool(is_manual=True)
+    results = run_map(pool, lambda item: 1 / item, [1, 0, 2, 3, 4, 5], chunksize=1)
+    first = asyncio.ensure_future(anext(results))
+    await turns()
+    pool.finish(0)
+    pool.finish(1)
+    assert await first == 1
+    with pytest.raises(ZeroDivisionError):
+        await anext(results)
+    assert not pool.outstanding
 
 
 async def test_what_an_input_raises_while_it_is_closed_is_raised() -> None:

@@ -117,8 +117,10 @@ class _PairRun(MapRun):
     """A run whose values are pairs."""
 
     def _open(self, chunk: Chunk) -> list[Any]:
-        outcomes, _ = unpack(chunk, return_exceptions=True)
-        if chunk.error is not None and len(outcomes) > 1:
+        outcomes, failure = unpack(chunk, return_exceptions=True)
+        if failure is not None:  # no worker starts
+            outcomes = [failure] * len(chunk.rows)
+        elif chunk.error is not None and len(outcomes) > 1:
             outcomes = [_UNDECIDED] * len(outcomes)
         return list(map(Pair, chunk.rows, outcomes))
 
