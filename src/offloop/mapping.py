@@ -39,13 +39,14 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
     their size follows measured durations: items that take 2.5 ms or longer go
     alone, and fast ones by up to 4,096 (1,024 where they are more than numbers and
     short texts, and fewer where these take long to pickle, or results are large).
-    An item that raises fails alone.  If a chunk fails as a whole, since its worker died or a row or a
-    result in it could not be pickled, all of its items fail with that error, whose
-    note names them: they may have run, and are not run again.
+    Each result is as it was when its item returned.  An item that raises fails alone.
+    If a chunk fails as a whole, since its worker died or a row in it could not be
+    pickled, all of its items fail with that error, whose note names them: they may
+    have run, and are not run again.
 
     Leaving early cancels what is outstanding and closes the inputs: async
     iterators with an ``aclose``, and generators.  ``aclose()``, ``async with`` and
-    cancelling the consumer (while it waits here) do it at once, and wait
+    cancelling who awaits the map, or waits in ``async for``, do it at once, and wait
     until it is done.  ``break`` does it when the iterator is garbage-collected,
     which CPython does at once unless a variable holds it.
 
@@ -62,7 +63,8 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
             is most; set it where items are large.
         timeout: seconds of running time an item may take; each is then a chunk of its own.
         return_exceptions: put failures in the place of results instead of raising
-            the first one.  Those of inputs and ``progress`` are raised all the same.
+            the first one.  Those of inputs and ``progress`` are raised all the same,
+            and so is `WorkerStartError`.
         progress: called with ``(done, total)`` as chunks finish, at most ten times a
             second and once at the end; ``total`` is None while it is not known.  It runs
             on the event loop, and what it raises ends the map.  True draws a bar.
