@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, cast
 
-from offloop.checks import check_int
+from offloop.checks import as_int, check_int
 from offloop.child import install_kill_points
 from offloop.child.standard import hold_standard_descriptors
 from offloop.contexts.foresight import define_ahead, modules_for
@@ -119,8 +119,8 @@ class ProcessWorkerFactory(WorkerFactory):
         """The CPUs for worker ``number``."""
         if self.cpu_affinity is None or not hasattr(os, "sched_getaffinity"):
             return None
-        if self.cpu_affinity != "spread":
-            return list(self.cpu_affinity)
+        if not isinstance(self.cpu_affinity, str):
+            return [*map(int, self.cpu_affinity)]
         usable = sorted(os.sched_getaffinity(0))
         return [usable[(number - 1) % len(usable)]]
 
@@ -155,16 +155,18 @@ def _check_variables(env: object) -> None:
 
 def _check_cpus(cpus: object) -> None:
     """Refuse what names no CPUs."""
-    if cpus is None or cpus == "spread":
+    if cpus is None:
         return
     if isinstance(cpus, str):
-        raise ValueError(f'cpu_affinity must be CPU numbers or "spread", not {cpus!r}')
+        if cpus != "spread":
+            raise ValueError(f'cpu_affinity must be CPU numbers or "spread", not {cpus!r}')
+        return
     if not isinstance(cpus, Collection):
         raise TypeError(f'cpu_affinity must be CPU numbers or "spread", not {type(cpus).__name__}')
-    if not cpus:
+    if not len(cast("Collection[object]", cpus)):
         raise ValueError("cpu_affinity must name a CPU")
     for cpu in cast("Collection[object]", cpus):
-        check_int("a CPU of cpu_affinity", cpu, 0)
+        as_int("a CPU of cpu_affinity", cpu, 0)
 
 
 class ProcessContext(Context):
