@@ -150,15 +150,19 @@ def _send_all(items: Iterator[Any], emitter: Emitter) -> None:
 
 
 def _as_without_loop(function: Callable[..., Any], *args: Any) -> Any:
-    """Call synchronous code of the user's, which may run an event loop of its own, from the worker's."""
-    from asyncio.events import _get_running_loop, _set_running_loop
+    """Call code of the user's from a task on the worker's event loop: it may run one of its own."""
+    from asyncio.events import _set_running_loop, get_running_loop
+    from asyncio.tasks import _enter_task, _leave_task, current_task
 
-    loop = _get_running_loop()
+    loop, task = get_running_loop(), current_task()
+    assert task is not None, "it is called from one"
+    _leave_task(loop, task)  # since Python 3.14 a thread has one current task, not one for each loop
     _set_running_loop(None)
     try:
         return function(*args)
     finally:
         _set_running_loop(loop)
+        _enter_task(loop, task)
 
 
 async def _send_on_loop(items: Any, emitter: Emitter, *, is_async: bool) -> None:
