@@ -52,6 +52,11 @@ class Signal:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def check_unused(self) -> None:
+        """Raise `InUseError` if somebody waits."""
+        if self._waiter is not None:
+            raise InUseError("a map has one consumer, and somebody waits for its results already")
+
     async def wait_until(self, condition: Callable[[], object]) -> None:
         """Return when the condition holds, at once if it does now.
 
@@ -59,8 +64,7 @@ class Signal:
             InUseError: somebody waits already.
         """
         while not condition():
-            if self._waiter is not None:
-                raise InUseError("a map has one consumer, and somebody waits for its results already")
+            self.check_unused()
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter

@@ -20,12 +20,11 @@ from typing import Any, TypeVar, cast
 from offloop.checks import as_int_or_none, check_seconds
 from offloop.inputs import is_async
 from offloop.mapfeed import MapWorker
-from offloop.maprun import MapOptions, MapRun
+from offloop.maprun import BLOCK, MapOptions, MapRun
 from offloop.progress import ProgressBar, progress_bar
+from offloop.reentry import InUseError
 
 R = TypeVar("R")
-#: Results handed out between looks at the clock.
-BLOCK = 512
 
 
 class Map(AsyncIterator[R], Awaitable[list[R]]):
@@ -122,9 +121,9 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
         garbage-collected.
 
         Raises:
-            RuntimeError: the map was started on another event loop.
+            RuntimeError: somebody waits for a result, or the map was started on another event loop.
         """
-        self._run.check_loop()
+        self._run.check_unused()
         self._is_unused = False
         self._is_iterated = True
         return self._items
@@ -133,7 +132,7 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
         """The next result.  Cancelling this call, as `asyncio.wait_for` does, loses none and ends nothing."""
         self._run.check_loop()
         self._is_unused = False
-        if self._is_iterated:
+        if self._is_iterated and self._items.ag_frame is not None:  # which may hold results of a chunk
             return await self._items.__anext__()
         value: R = await self._run.next_value()
         return value
@@ -142,9 +141,10 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
         """Wait for the list of all results, or of those that were not iterated over yet.
 
         Raises:
-            RuntimeError: it was awaited before, or was started on another event loop.
+            RuntimeError: it was awaited before, somebody waits for a result, or it was started on another
+                event loop.
         """
-        self._run.check_loop()
+        self._run.check_unused()
         if self._is_awaited:
             raise RuntimeError("a map can be awaited only once")
         self._is_awaited = True
@@ -205,6 +205,9 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
 
 
 async def _iterate(run: MapRun) -> AsyncGenerator[Any, None]:
+    if run.has_ended():
+        return
+    is_refused = False
     try:
         while run.has_opened:
             yield run.take_opened()
@@ -216,8 +219,12 @@ async def _iterate(run: MapRun) -> AsyncGenerator[Any, None]:
                 await run.give_way()
             run.release(len(values) + 1)  # before the last one, so that the next chunk is on its way
             yield last
+    except InUseError:
+        is_refused = True
+        raise
     finally:
-        await run.aclose()
+        if not is_refused:
+            await run.aclose()
 
 
 async def _collect(run: MapRun) -> list[Any]:
@@ -228,6 +235,8 @@ async def _collect(run: MapRun) -> list[Any]:
             run.release(len(values))
     except GeneratorExit:  # the coroutine is being thrown away, and must not wait any more
         run.cancel()
+        raise
+    except InUseError:
         raise
     except BaseException:
         await run.aclose()

@@ -27,6 +27,8 @@ from offloop.scheduling.estimate import Kind
 from offloop.task import CallableTask
 from offloop.wire.exceptions import add_note
 
+#: Results that are handed out before others on the event loop get a turn, if there was none for a while.
+BLOCK = 512
 #: Chunks outstanding for each worker: one that runs, and enough behind it to
 #: cover a turn of a busy event loop.
 CHUNKS_PER_WORKER = 4
@@ -127,23 +129,56 @@ class MapRun:
         """The next result alone.  Cancelling this call loses nothing, and ends nothing.
 
         Raises:
-            StopAsyncIteration: there are no more.
+            StopAsyncIteration: there are no more, or the run was closed.
             BaseException: as of `next_values`; the run is closed then.
         """
+        if self.has_ended():
+            raise StopAsyncIteration
         if not self._opened:
-            try:
-                values = await self.next_values()
-            except (asyncio.CancelledError, InUseError):
-                raise
-            except BaseException:
-                await self.aclose()
-                raise
-            if values is None:
-                await self.aclose()
-                raise StopAsyncIteration
-            self._opened.extend(values)
-            self._to_release = len(values)
+            await self._open_next()
+        elif not len(self._opened) % BLOCK:
+            await self.give_way()
         return self.take_opened()
+
+    def has_ended(self) -> bool:
+        """Whether the run was closed; raises the failure that it was closed for, if nobody got that."""
+        if self.is_closed and self._failure is not None:
+            self._raise_failure()
+        return self.is_closed
+
+    async def _open_next(self) -> None:
+        """Have the results of another chunk for `next_value`."""
+        try:
+            values = await self.next_values()
+        except InUseError:
+            raise
+        except BaseException as error:
+            if not _is_cancelled_itself(error):
+                await self._close_for(error)
+            raise
+        if values is None:
+            await self.aclose()
+            raise StopAsyncIteration
+        self._opened.extend(values)
+        self._to_release = len(values)
+
+    async def _close_for(self, error: BaseException) -> None:
+        """Close the run because of a failure, which is raised later if this is cancelled."""
+        try:
+            await self.aclose()
+        except asyncio.CancelledError:
+            self._failure = error
+            raise
+
+    def check_unused(self) -> None:
+        """Refuse a second consumer.
+
+        Raises:
+            InUseError: somebody waits for results.
+            RuntimeError: the map was started on another event loop.
+        """
+        self.check_loop()
+        self._ready.check_unused()
 
     @property
     def has_opened(self) -> bool:
@@ -189,6 +224,7 @@ class MapRun:
     def cancel(self) -> None:
         """Cancel what is outstanding, and end a consumer's wait.  Idempotent."""
         self.is_closed = True
+        self._opened.clear()
         self._ready.set()
         if self._feed is not None:
             self._feed.stop()
@@ -288,6 +324,12 @@ class MapRun:
             may_bet=all(map(is_sliced, self._iterables)),
             past=kind.past,
         )
+
+
+def _is_cancelled_itself(error: BaseException) -> bool:
+    """Whether it is the caller's own task that this `asyncio.CancelledError` cancels."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _parallelism(worker: MapWorker) -> int:

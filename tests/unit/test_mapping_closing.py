@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from fakepool import AsyncSource, FakePool, collect, run_map, square, turns
 
+from offloop import maprun
+
 
 @pytest.mark.parametrize("is_async", [True, False])
 async def test_closing_early_cancels_the_rest_and_closes_the_input(is_async: bool) -> None:
@@ -257,3 +259,89 @@ async def test_its_repr_shows_state_and_counts() -> None:
     assert repr(results).startswith("<Map square running ordered delivered=1 of 3 in_flight=")
     await results
     assert repr(results) == "<Map square finished ordered delivered=3 of 3 in_flight=0>"
+
+
+async def test_after_a_failure_or_its_end_a_map_has_no_next_result() -> None:
+    pool = FakePool()
+    failing = run_map(pool, lambda item: 1 / item, [1, 0, 2], chunksize=1)
+    assert await anext(failing) == 1
+    with pytest.raises(ZeroDivisionError):
+        await anext(failing)
+    closed = run_map(pool, square, range(100), chunksize=50)
+    assert await anext(closed) == 0
+    await closed.aclose()
+    for results in (failing, closed):
+        for _ in range(2):
+            with pytest.raises(StopAsyncIteration):
+                await anext(results)
+        assert [item async for item in results] == []
+
+
+async def test_a_failure_is_not_lost_where_closing_the_map_for_it_is_not_waited_for() -> None:
+    class Slow:
+        """An input that takes its time to close."""
+
+        def __init__(self) -> None:
+            self.may_close = asyncio.Event()
+            self.left = [1, 0, 2]
+
+        def __aiter__(self) -> Slow:
+            return self
+
+        async def __anext__(self) -> int:
+            if not self.left:
+                await asyncio.Event().wait()
+            return self.left.pop(0)
+
+        async def aclose(self) -> None:
+            await self.may_close.wait()
+
+    source = Slow()
+    results = run_map(FakePool(), lambda item: 1 / item, source, chunksize=1)
+    assert await anext(results) == 1
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(results), 0.01)
+    source.may_close.set()
+    with pytest.raises(ZeroDivisionError):
+        await anext(results)
+    with pytest.raises(StopAsyncIteration):
+        await anext(results)
+
+
+@pytest.mark.parametrize("use", ["anext", "loop", "await"])
+async def test_whoever_comes_while_somebody_waits_is_refused_and_harms_nobody(use: str) -> None:
+    async def loop_over() -> None:
+        async for _ in results:
+            pass
+
+    async def wait_for_all() -> None:
+        await results
+
+    pool = FakePool(is_manual=True)
+    results = run_map(pool, square, range(3), chunksize=1)
+    first = asyncio.ensure_future(anext(results))
+    await turns()
+    with pytest.raises(RuntimeError, match="one consumer"):
+        await {"anext": results.__anext__, "loop": loop_over, "await": wait_for_all}[use]()
+    for number in range(3):
+        pool.finish(number)
+    assert await first == 0
+    assert await results == [1, 4]
+
+
+async def test_asking_for_one_result_after_the_other_gives_others_their_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+        asyncio.get_running_loop().call_soon(tick)
+
+    monkeypatch.setattr(maprun, "TURN", 0.0)
+    results = run_map(FakePool(), square, range(3000), chunksize=3000)
+    await anext(results)
+    asyncio.get_running_loop().call_soon(tick)
+    assert [await anext(results) for _ in range(2999)][-1] == 2999**2
+    assert ticks >= 2999 // maprun.BLOCK

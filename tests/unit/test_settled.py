@@ -6,6 +6,7 @@ import datetime
 import decimal
 import fractions
 import uuid
+import weakref
 from collections.abc import Callable
 from sys import getrefcount
 from typing import Any
@@ -58,7 +59,7 @@ def test_what_never_changes_is_settled_whoever_refers_to_it(value: Any) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        *([], {}, set(), bytearray(1), (1, []), ((((1,),),),), tuple(range(99))),
+        *([], {}, set(), bytearray(1), (1, []), ((((1,),),),), (*range(99), [])),
         *(Odd(), Text("a"), np.zeros(1), np.zeros((), "V4")[()], object()),
     ],
     ids=repr,
@@ -103,16 +104,42 @@ def test_what_a_function_keeps_is_not_settled_however_it_is_wrapped() -> None:
     assert not any(are_settled(*shared))
 
 
+def test_what_is_referred_to_weakly_or_owns_less_than_it_seems_is_not_settled() -> None:
+    weak: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+    def known(made: Any) -> Any:
+        weak[len(weak)] = made
+        return made
+
+    zone = Zone()
+    kind = np.dtype([("a", "i8")])
+    memory = bytearray(16)
+    shared: list[Callable[[], Any]] = [
+        lambda: known(np.zeros(3)),
+        lambda: [known(set())],
+        lambda: np.zeros(1, kind),
+        lambda: np.rec.array(np.zeros(1, kind))[0],
+        lambda: [np.zeros(1, kind)[0]],
+        lambda: np.frombuffer(memory),
+        lambda: NOW.replace(tzinfo=zone),
+        lambda: NOW.replace(tzinfo=zone).timetz(),
+    ]
+    assert not any(are_settled(*shared))
+    assert all(are_settled(lambda: frozenset({1}), lambda: bytearray(3), lambda: NOW.replace(tzinfo=None)))
+
+
+class Zone(datetime.tzinfo):
+    """A time zone that may change its mind."""
+
+
 def test_a_tuple_that_others_refer_to_leads_them_to_its_parts() -> None:
     pair = ([1], 2)
     assert not any(are_settled(lambda: pair, lambda: [pair]))
 
 
 def test_long_containers_and_deep_ones_are_not_looked_through() -> None:
-    assert are_settled(lambda: [0] * settled.MOST_PARTS, lambda: [0] * (settled.MOST_PARTS + 1)) == [
-        True,
-        False,
-    ]
+    assert are_settled(lambda: [[]] * 2, lambda: [*range(999), "a", None, b"", 1.0, True]) == [False, True]
+    assert are_settled(lambda: [*range(999), ()], lambda: dict.fromkeys(range(99))) == [False, False]
     assert are_settled(lambda: [[[0]]], lambda: [[[[0]]]]) == [True, False]
 
 

@@ -19,7 +19,7 @@ from sys import getrefcount
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from offloop.child.keeping import AsIs
-from offloop.child.settled import ALONE, is_settled
+from offloop.child.settled import ALONE
 from offloop.errors import TaskCancelled
 from offloop.task import current_task
 from offloop.wire.byvalue import type_of
@@ -113,7 +113,6 @@ class _Run:
         self._frames = frames
         self._values: list[Any] = []
         self._waiting: dict[int, Any] = {}  # what is to be awaited, by index
-        self._aside = -1  # the latest index for whose result something else stands among the values
         self._task = task = _running_task()
         self._keep: AsIs | Pickled = AsIs(_as_task_failed) if task is None else task.keeper()
 
@@ -131,7 +130,8 @@ class _Run:
         more = 1
         while more > 0:
             self._call_until(len(values) + more)
-            if self._aside == len(values) - 1 or not is_light(values[-1]):
+            latest = len(values) - 1
+            if latest in self._waiting or self._keep.has_pickled(latest) or not is_light(values[latest]):
                 break
             in_time = seconds / max(time.perf_counter() - self._began, 1e-9) - 1
             more = min(int(len(values) * min(in_time, GROWTH)), self._size - len(values))
@@ -158,20 +158,17 @@ class _Run:
                 values.append(None)
 
     def _taken(self, value: Any, is_ours: bool) -> Any:
-        """Take in a result that may change; returns what stands for it among the values."""
-        if self._keep.pickles and is_settled(value, is_ours):
-            return value
+        """Take in a result that is no number or text; returns what stands for it among the values."""
         kind, index = type_of(value), len(self._values)
-        if hasattr(kind, "__await__") or kind is AsyncGeneratorType:
+        if kind is GeneratorType:
+            value, is_ours = list(value), False
+        elif hasattr(kind, "__await__") or kind is AsyncGeneratorType:
             self._waiting[index] = value
-            self._aside = index
             return None
-        return self._kept(index, list(value) if kind is GeneratorType else value)
+        return self._kept(index, value, is_ours=is_ours)
 
-    def _kept(self, index: int, value: Any) -> Any:
-        if self._keep.pickles:
-            self._aside = index
-        return self._keep.result(index, value, is_last=index + 1 == self._size)
+    def _kept(self, index: int, value: Any, *, is_ours: bool) -> Any:
+        return self._keep.result(index, value, is_ours=is_ours, is_last=index + 1 == self._size)
 
     def _fail(self, index: int, error: BaseException) -> None:
         self._keep.failure(index, error)
@@ -199,14 +196,12 @@ class _Run:
         return error
 
     async def _await_each(self) -> Outcome:
-        waiting, runner = self._waiting, _asyncio_task()
+        waiting, runner = [*reversed(self._waiting.items())], _asyncio_task()
         try:
             while waiting:
-                index = next(iter(waiting))
+                index, value = waiting.pop()
                 try:
-                    value = await _settle(waiting.pop(index))
-                    constant = is_settled(value, is_ours=False)
-                    self._values[index] = value if constant else self._kept(index, value)
+                    self._values[index] = self._kept(index, await _settle(value), is_ours=False)
                 except BaseException as error:
                     if _is_from_outside(error, runner):
                         raise
@@ -214,7 +209,7 @@ class _Run:
                 if waiting and runner is not None and runner.cancelling():
                     raise TaskCancelled("the task was cancelled")
         except BaseException:
-            for value in waiting.values():  # or Python warns that they were never awaited
+            for _, value in waiting:  # or Python warns that they were never awaited
                 kind = cast("type[object]", type(value))
                 if kind is CoroutineType:
                     value.close()

@@ -13,6 +13,7 @@ from _pickle import PickleBuffer
 
 from offloop.child.faults import unloadable_reply, unpicklable
 from offloop.child.layout import THRESHOLD
+from offloop.child.settled import is_settled
 from offloop.errors import TaskCancelled
 from offloop.wire.byvalue import type_of
 from offloop.wire.cpickle import loads
@@ -44,16 +45,24 @@ class AsIs:
         seen_by_parent: gives the exception that the parent is to see.
     """
 
-    #: Whether what is kept is pickled.
-    pickles = False
-
     def __init__(self, seen_by_parent: Callable[[BaseException], BaseException]) -> None:
         self._seen_by_parent = seen_by_parent
         self._errors: dict[int, BaseException] = {}
 
-    def result(self, index: int, value: Any, *, is_last: bool) -> Any:
-        """Keep the result of an item; returns what stands for it among the values."""
+    def result(self, index: int, value: Any, *, is_ours: bool, is_last: bool) -> Any:
+        """Keep the result of an item; returns what stands for it among the values.
+
+        Args:
+            index: of the item, within its chunk.
+            value: the result.
+            is_ours: whether nobody refers to it but the chunk.
+            is_last: whether no other item follows.
+        """
         return value
+
+    def has_pickled(self, index: int) -> bool:
+        """Whether something else stands for this result, the latest one, among the values."""
+        return False
 
     def failure(self, index: int, error: BaseException) -> None:
         """Keep what an item raised."""
@@ -72,8 +81,6 @@ class Pickled:
         encode_failure: pickles an exception; raises nothing.
     """
 
-    pickles = True
-
     __slots__ = ("_encode", "_encode_failure", "_failures", "_names", "_results", "_seconds", "_values")
 
     def __init__(
@@ -87,12 +94,14 @@ class Pickled:
         self._seconds = 0.0
         self._values: list[Any] = []
 
-    def result(self, index: int, value: Any, *, is_last: bool) -> None:
+    def result(self, index: int, value: Any, *, is_ours: bool, is_last: bool) -> Any:
         """As `AsIs.result`; large buffers are copied, unless no other item follows.
 
         Raises:
             SerializationError: it can't be pickled.
         """
+        if is_settled(value, is_ours):
+            return value
         buffers = _Buffers(not is_last)
         try:
             data = self._encode(value, buffers.take)
@@ -101,6 +110,11 @@ class Pickled:
         except BaseException as error:  # user code: it may exit
             raise unpicklable("a result", value, error) from error
         self._results.append((index, data, self._name_of(type_of(value)), *buffers))
+        return None
+
+    def has_pickled(self, index: int) -> bool:
+        """As `AsIs.has_pickled`."""
+        return bool(self._results) and self._results[-1][0] == index
 
     def _name_of(self, kind: type[Any]) -> bytes:
         try:

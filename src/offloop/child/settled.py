@@ -7,6 +7,7 @@ in doubt a value is not settled, which costs time and nothing else.
 
 from __future__ import annotations
 
+from _weakref import getweakrefcount
 from sys import getrefcount
 
 from offloop.wire.byvalue import type_of
@@ -20,18 +21,23 @@ if TYPE_CHECKING:
 #: Classes of the standard library whose objects never change, by module.
 CONSTANT = {
     "builtins": ("bool", "bytes", "complex", "range"),
-    "datetime": ("date", "datetime", "time", "timedelta", "timezone"),
+    "datetime": ("date", "timedelta", "timezone"),
     "decimal": ("Decimal",),
     "fractions": ("Fraction",),
     "uuid": ("UUID",),
+    "zoneinfo": ("ZoneInfo",),
 }
+#: Those that may hold a time zone, which can be anybody's.
+ZONED = ("datetime", "time")
+#: What a container of any length may be made of.
+ATOMS = frozenset({type(None), bool, bytes, float, int, str})
 #: Parts of a container that are looked at, and how deep.  A look takes about as long as pickling.
 MOST_PARTS = 32
 DEPTH = 3
 #: How many classes are remembered.
 MOST_KINDS = 256
 
-_OTHER, _CONSTANT, _ARRAY = range(3)
+_OTHER, _CONSTANT, _ZONED, _ARRAY = range(4)
 _kinds: dict[type[object], int] = {}
 
 
@@ -60,13 +66,14 @@ def is_settled(value: Any, is_ours: bool, depth: int = DEPTH) -> bool:
     if kind is str or kind is int or kind is float:
         return True
     if kind is list or kind is dict or kind is set:
-        if not is_ours:
+        if not is_ours or (kind is set and getweakrefcount(value)):
             return False
-    elif kind is not tuple:
-        known = _kind_of(kind)
-        return known == _CONSTANT or (known == _ARRAY and is_ours and _is_own(value))
-    if not depth or len(value) > MOST_PARTS:
+    elif kind is not tuple and kind is not frozenset:
+        return is_ours if kind is bytearray else _is_settled_kind(kind, value, is_ours)
+    if not depth:
         return False
+    if len(value) > MOST_PARTS:
+        return kind is not dict and _are_atoms(value)
     if kind is dict:
         for key in value:
             if type(key) is not str and not is_settled(key, False, depth - 1):
@@ -82,9 +89,26 @@ def is_settled(value: Any, is_ours: bool, depth: int = DEPTH) -> bool:
     return True
 
 
+def _are_atoms(values: Iterable[object]) -> bool:
+    try:
+        return set(map(type, values)) <= ATOMS
+    except TypeError:  # a metaclass may leave its classes unhashable
+        return False
+
+
+def _is_settled_kind(kind: type[object], value: Any, is_ours: bool) -> bool:
+    known = _kind_of(kind)
+    if known == _ARRAY:
+        return is_ours and not getweakrefcount(value) and _is_own(value)
+    if known == _ZONED:
+        return value.tzinfo is None or _kind_of(type_of(value.tzinfo)) == _CONSTANT
+    return known == _CONSTANT
+
+
 def _is_own(array: Any) -> bool:
-    """Whether a NumPy array has its memory to itself."""
-    return array.base is None and not array.dtype.hasobject
+    """Whether a NumPy array has its memory, and what it is made of, to itself."""
+    kind = array.dtype
+    return bool(array.base is None and array.flags.owndata and kind.names is None and not kind.hasobject)
 
 
 def _kind_of(kind: type[object]) -> int:
@@ -104,9 +128,10 @@ def _find_out(kind: type[object]) -> int:
     if module == "numpy":
         if name == "ndarray":
             return _ARRAY
-        is_constant = name not in ("void", "object_") and "generic" in [
-            base.__name__ for base in kind.__mro__
-        ]
+        bases = {base.__name__ for base in kind.__mro__}
+        is_constant = "generic" in bases and not bases & {"void", "object_"}
+    elif module == "datetime" and name in ZONED:
+        return _ZONED
     else:
         is_constant = kind is type(None) or name in CONSTANT.get(module, ())
     return _CONSTANT if is_constant else _OTHER
