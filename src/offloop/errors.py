@@ -157,7 +157,8 @@ def _with_source(text: str) -> str:
         after.append(line)
         frame = re.match(r'  File "(.+)", line (\d+), in ', line)
         has_source = "".join(before[at + 1 : at + 2]).startswith("    ")
-        if frame is not None and not has_source and frame[1] in linecache.cache:
+        # `exec` gives each piece of code the same name, and that of `python -c` too.
+        if frame is not None and not has_source and frame[1] in {*linecache.cache} - {"<string>", "<stdin>"}:
             source = linecache.getline(frame[1], int(frame[2])).strip()
             if source:
                 after.append(f"    {source}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offloop import WorkerPool
+from offloop import ProcessWorkerFactory, WorkerPool
 from offloop.checks import as_int, as_int_or_none, check_int, check_options, check_seconds
 
 
@@ -51,3 +51,10 @@ async def test_the_options_of_a_pool_a_task_and_a_map_may_be_numpy_s() -> None:
         assert pool.max_workers == 2
         assert type(pool.max_workers) is int
         assert await pool.map(abs, range(3), chunksize=np.int64(2), buffersize=np.int64(4)) == [0, 1, 2]  # type: ignore[arg-type]
+
+
+def test_the_options_of_a_factory_may_be_numpy_s_and_become_ints() -> None:
+    factory = ProcessWorkerFactory(nice=np.int64(1), memory_limit=np.int64(10**9), native_threads=np.uint8(2))  # type: ignore[arg-type]
+    assert [type(value) for value in (factory.nice, factory.memory_limit, factory.native_threads)] == [
+        int
+    ] * 3

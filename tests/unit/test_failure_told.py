@@ -167,13 +167,15 @@ def test_control_flow_as_a_cause_or_member_is_kept() -> None:
 
 def test_code_that_only_this_process_has_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["def f():\n", "    return 1 / 0\n"]
-    monkeypatch.setitem(linecache.cache, "<a cell>", (len("".join(lines)), None, lines, "<a cell>"))
+    for name in ("<a cell>", "<string>"):
+        monkeypatch.setitem(linecache.cache, name, (len("".join(lines)), None, lines, name))
     text = (
         "Traceback (most recent call last):\n"
         '  File "<a cell>", line 2, in f\n'
         '  File "<a cell>", line 3, in beyond\n'
         '  File "/there.py", line 1, in g\n    known there\n'
         '  File "<elsewhere>", line 1, in h\n'
+        '  File "<string>", line 2, in k\n'
         "ZeroDivisionError: division by zero"
     )
     remote = RemoteTraceback(text)

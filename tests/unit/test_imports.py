@@ -99,15 +99,33 @@ def test_relative_entries_of_the_path_are_absolute_for_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "deep" / "lib").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "lib")
     monkeypatch.setattr(imports, "_meant", {})
     monkeypatch.setattr(sys, "path", ["", "lib", "/absolute", "__a_hook__", 3])
     monkeypatch.chdir(tmp_path / "deep")
     here = [str(tmp_path / "deep"), str(tmp_path / "deep" / "lib")]
     assert path_entries() == [*here, "/absolute", "__a_hook__"]
     monkeypatch.chdir(tmp_path)
-    assert path_entries() == [str(tmp_path), "lib", "/absolute", "__a_hook__", *here]
-    monkeypatch.chdir(tmp_path / "deep")
-    assert path_entries() == [*here, "/absolute", "__a_hook__", str(tmp_path)]
+    sys.path[:] = ["", "link/.."]
+    assert path_entries() == [str(tmp_path), str(tmp_path / "link" / "..")], "which is not tmp_path"
+
+
+def test_folders_that_modules_came_from_stay_on_the_path_of_workers_and_no_others(
+    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "_meant", {})
+    for number in range(5):
+        write(f"folder{number}/beside{number}.py")
+    monkeypatch.setattr(sys, "path", ["", "/absolute"])
+    for number in range(5):
+        monkeypatch.chdir(tmp_path / f"folder{number}")
+        assert path_entries()[0] == str(tmp_path / f"folder{number}")
+        if number == 2:
+            importlib.import_module("beside2")
+    assert path_entries() == [str(tmp_path / "folder4"), "/absolute", str(tmp_path / "folder2")]
+    del sys.modules["beside2"]
+    monkeypatch.chdir(tmp_path)
+    assert path_entries() == [str(tmp_path), "/absolute"]
 
 
 def test_a_new_working_directory_is_another_path_where_that_is_relative(

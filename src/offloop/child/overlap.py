@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.events import _set_running_loop
+from asyncio.tasks import _enter_task, _leave_task
 from collections import deque
 from collections.abc import Awaitable
 from contextvars import copy_context
@@ -32,6 +33,20 @@ if TYPE_CHECKING:
 
 #: Seconds that asynchronous ``on_delete`` callbacks may take where a worker waits for them.
 ON_DELETE_GRACE = 5.0
+
+
+def as_without_loop(function: Callable[..., Any], *args: Any) -> Any:
+    """Call synchronous code of the user's from the event loop that runs: it may run one of its own."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    if task is not None:  # since Python 3.14 a thread has one current task, not one for each loop
+        _leave_task(loop, task)
+    _set_running_loop(None)
+    try:
+        return function(*args)
+    finally:
+        _set_running_loop(loop)
+        if task is not None:
+            _enter_task(loop, task)
 
 
 class Overlap:
@@ -143,12 +158,7 @@ class Overlap:
             if record[0] not in TASKS:
                 runner.other(record)
             elif runner.turns.begin():
-                # As before there was a loop: what a synchronous task calls may run one of its own.
-                _set_running_loop(None)
-                try:
-                    awaitable = runner.run_task(record)
-                finally:
-                    _set_running_loop(self._loop)
+                awaitable = as_without_loop(runner.run_task, record)
                 if awaitable is not None:
                     self._fresh = record[2]
                     self._begin_async(record, awaitable)

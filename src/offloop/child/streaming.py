@@ -18,7 +18,7 @@ from offloop.wire.byvalue import type_of
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Coroutine, Iterator
     from typing import Any
 
     from offloop.child.runner import Runner
@@ -149,32 +149,18 @@ def _send_all(items: Iterator[Any], emitter: Emitter) -> None:
         raise
 
 
-def _as_without_loop(function: Callable[..., Any], *args: Any) -> Any:
-    """Call code of the user's from a task on the worker's event loop: it may run one of its own."""
-    from asyncio.events import _set_running_loop, get_running_loop
-    from asyncio.tasks import _enter_task, _leave_task, current_task
-
-    loop, task = get_running_loop(), current_task()
-    assert task is not None, "it is called from one"
-    _leave_task(loop, task)  # since Python 3.14 a thread has one current task, not one for each loop
-    _set_running_loop(None)
-    try:
-        return function(*args)
-    finally:
-        _set_running_loop(loop)
-        _enter_task(loop, task)
-
-
 async def _send_on_loop(items: Any, emitter: Emitter, *, is_async: bool) -> None:
     """Send everything on the worker's event loop, which goes on where there is no room."""
     import asyncio
+
+    from offloop.child.overlap import as_without_loop
 
     end: type[Exception] = StopAsyncIteration if is_async else StopIteration
     until = monotonic() + TURN
     try:
         while True:
             try:
-                item = await items.__anext__() if is_async else _as_without_loop(emitter.next_of, items)
+                item = await items.__anext__() if is_async else as_without_loop(emitter.next_of, items)
             except end:
                 return
             has_room = emitter.send(item)
@@ -191,7 +177,9 @@ async def _send_on_loop(items: Any, emitter: Emitter, *, is_async: bool) -> None
 
 
 async def _close(items: Any, *, is_async: bool) -> None:
+    from offloop.child.overlap import as_without_loop
+
     if not is_async:
-        _as_without_loop(getattr(items, "close", bool))
+        as_without_loop(getattr(items, "close", bool))
     elif hasattr(items, "aclose"):
         await items.aclose()

@@ -80,8 +80,8 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _name_of(path: Path) -> str:
-    """The name of the module that a file becomes."""
-    return path.stem.replace(".", "_")
+    """The name of the module that a file becomes; of one with a dot no other has it."""
+    return path.stem.replace(".", "-")
 
 
 def _load(path: Path) -> ModuleType:

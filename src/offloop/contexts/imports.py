@@ -85,7 +85,7 @@ class _Cache:
 _cache = _Cache()
 
 
-#: What relative entries of ``sys.path`` have stood for, the latest last.
+#: What relative entries of ``sys.path`` stand for, and stood for as modules were loaded from there.
 _meant: dict[str, None] = {}
 
 
@@ -93,20 +93,26 @@ def path_entries() -> list[str]:
     """What a worker's ``sys.path`` is to be: of this one, which may hold anything, what Python imports from.
 
     Relative entries, such as the empty one of a REPL, are made absolute: a worker may have another
-    working directory.  What they meant before stays as well, behind all others: modules that were
-    loaded from there go by name.
+    working directory.  What they meant before stays as well, behind all others, if modules were loaded
+    from there: those go by name.
     """
     path: list[object] = [*sys.path]
     entries = [_absolute(str.__str__(entry)) for entry in path if isinstance(entry, str)]
-    return [*entries, *(folder for folder in _meant if folder not in entries)]
+    left = [folder for folder in _meant if folder not in entries]
+    if left:
+        files = [str(getattr(module, "__file__", None)) for module in [*sys.modules.values()]]
+        for folder in left:
+            if not any(file.startswith(folder + os.sep) for file in files):
+                del _meant[folder]
+    return [*entries, *(folder for folder in left if folder in _meant)]
 
 
 def _absolute(entry: str) -> str:
     folder = _here()
     if os.path.isabs(entry) or not folder:
         return entry
-    whole = os.path.normpath(os.path.join(folder, entry))
-    if entry and not os.path.exists(whole):  # a name for somebody's import hook
+    whole = os.path.join(folder, entry) if entry else folder
+    if not os.path.exists(whole):  # a name for somebody's import hook
         return entry
     _meant[whole] = None
     return whole

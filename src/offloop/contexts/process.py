@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, cast
 
-from offloop.checks import as_int, check_int
+from offloop.checks import as_int, as_int_or_none
 from offloop.child import install_kill_points
 from offloop.child.standard import hold_standard_descriptors
 from offloop.contexts.foresight import define_ahead, modules_for
@@ -88,13 +88,12 @@ class ProcessWorkerFactory(WorkerFactory):
         _check_names(self.preload)
         _check_variables(self.env)
         _check_cpus(self.cpu_affinity)
-        check_int("nice", self.nice)
+        object.__setattr__(self, "nice", as_int("nice", self.nice))
         _check_path("cwd", self.cwd)
         _check_path("executable", self.executable)
         # The system takes any number for a limit, and what is below 0 for none.
         for name, number in (("memory_limit", self.memory_limit), ("native_threads", self.native_threads)):
-            if number is not None:
-                check_int(name, number, 1)
+            object.__setattr__(self, name, as_int_or_none(name, number, 1))
 
     def context(self) -> Context:
         """The context for one pool."""
@@ -127,7 +126,7 @@ class ProcessWorkerFactory(WorkerFactory):
 
 def _check_path(name: str, path: object) -> None:
     """Refuse what is neither None nor a path."""
-    if path is not None and not isinstance(path, (str, os.PathLike)):
+    if path is not None and not isinstance(path, (str, bytes, os.PathLike)):
         raise TypeError(f"{name} must be a path, not {type(path).__name__}")
 
 
@@ -192,7 +191,7 @@ class ProcessContext(Context):
         options = WorkerOptions(
             number=number,
             slots=self.slots,
-            cwd=os.fspath(factory.cwd) if factory.cwd is not None else None,
+            cwd=os.fsdecode(factory.cwd) if factory.cwd is not None else None,
             nice=factory.nice,
             cpus=factory.cpus(number),
             memory_limit=factory.memory_limit,

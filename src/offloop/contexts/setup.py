@@ -43,7 +43,7 @@ class WorkerOptions(NamedTuple):
         options["path"] = path_entries()
         options["verbosity"] = verbosity.settings()
         try:
-            options["cwd"] = os.path.abspath(self.cwd or ".")  # the template may have another one
+            options["cwd"] = os.path.join(os.getcwd(), self.cwd or "")  # the template may have another one
         except FileNotFoundError:  # deleted under us: the worker stays where it is
             options["cwd"] = self.cwd or "."
         return options

@@ -67,7 +67,7 @@ def _tell(done: asyncio.Future[None]) -> None:
 
 
 async def wait_unmapped() -> None:
-    """Wait until all that was to be unmapped so far is."""
+    """Wait until nothing is left that is to be unmapped."""
     loop = asyncio.get_running_loop()
     done = loop.create_future()
     with _lock:
