@@ -19,7 +19,7 @@ from sys import getrefcount
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from offloop.child.keeping import AsIs
-from offloop.child.settled import ALONE
+from offloop.child.settled import ALONE, is_settled
 from offloop.errors import TaskCancelled
 from offloop.task import current_task
 from offloop.wire.byvalue import type_of
@@ -115,6 +115,7 @@ class _Run:
         self._waiting: dict[int, Any] = {}  # what is to be awaited, by index
         self._task = task = _running_task()
         self._keep: AsIs | Pickled = AsIs(_as_task_failed) if task is None else task.keeper()
+        self._pickles = self._keep.pickles
 
     def run(self, seconds: float | None) -> Outcome | Coroutine[Any, Any, Outcome]:
         """Make the calls."""
@@ -159,16 +160,16 @@ class _Run:
 
     def _taken(self, value: Any, is_ours: bool) -> Any:
         """Take in a result that is no number or text; returns what stands for it among the values."""
+        if self._pickles and is_settled(value, is_ours):
+            return value
         kind, index = type_of(value), len(self._values)
-        if kind is GeneratorType:
-            value, is_ours = list(value), False
-        elif hasattr(kind, "__await__") or kind is AsyncGeneratorType:
+        if hasattr(kind, "__await__") or kind is AsyncGeneratorType:
             self._waiting[index] = value
             return None
-        return self._kept(index, value, is_ours=is_ours)
+        return self._kept(index, list(value) if kind is GeneratorType else value)
 
-    def _kept(self, index: int, value: Any, *, is_ours: bool) -> Any:
-        return self._keep.result(index, value, is_ours=is_ours, is_last=index + 1 == self._size)
+    def _kept(self, index: int, value: Any) -> Any:
+        return self._keep.result(index, value, is_last=index + 1 == self._size)
 
     def _fail(self, index: int, error: BaseException) -> None:
         self._keep.failure(index, error)
@@ -201,7 +202,9 @@ class _Run:
             while waiting:
                 index, value = waiting.pop()
                 try:
-                    self._values[index] = self._kept(index, await _settle(value), is_ours=False)
+                    value = await _settle(value)
+                    constant = is_settled(value, is_ours=False)
+                    self._values[index] = value if constant else self._kept(index, value)
                 except BaseException as error:
                     if _is_from_outside(error, runner):
                         raise

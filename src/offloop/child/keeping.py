@@ -13,7 +13,6 @@ from _pickle import PickleBuffer
 
 from offloop.child.faults import unloadable_reply, unpicklable
 from offloop.child.layout import THRESHOLD
-from offloop.child.settled import is_settled
 from offloop.errors import TaskCancelled
 from offloop.wire.byvalue import type_of
 from offloop.wire.cpickle import loads
@@ -49,13 +48,15 @@ class AsIs:
         self._seen_by_parent = seen_by_parent
         self._errors: dict[int, BaseException] = {}
 
-    def result(self, index: int, value: Any, *, is_ours: bool, is_last: bool) -> Any:
+    #: Whether the results that are not kept here, since they are settled, will be pickled.
+    pickles = False
+
+    def result(self, index: int, value: Any, *, is_last: bool) -> Any:
         """Keep the result of an item; returns what stands for it among the values.
 
         Args:
             index: of the item, within its chunk.
             value: the result.
-            is_ours: whether nobody refers to it but the chunk.
             is_last: whether no other item follows.
         """
         return value
@@ -94,14 +95,14 @@ class Pickled:
         self._seconds = 0.0
         self._values: list[Any] = []
 
-    def result(self, index: int, value: Any, *, is_ours: bool, is_last: bool) -> Any:
+    pickles = True
+
+    def result(self, index: int, value: Any, *, is_last: bool) -> Any:
         """As `AsIs.result`; large buffers are copied, unless no other item follows.
 
         Raises:
             SerializationError: it can't be pickled.
         """
-        if is_settled(value, is_ours):
-            return value
         buffers = _Buffers(not is_last)
         try:
             data = self._encode(value, buffers.take)

@@ -70,15 +70,13 @@ def is_settled(value: Any, is_ours: bool, depth: int = DEPTH) -> bool:
             return False
     elif kind is not tuple and kind is not frozenset:
         return is_ours if kind is bytearray else _is_settled_kind(kind, value, is_ours)
-    if not depth:
+    if kind is dict and not _are_atoms(value):
         return False
-    if len(value) > MOST_PARTS:
-        return kind is not dict and _are_atoms(value)
-    if kind is dict:
-        for key in value:
-            if type(key) is not str and not is_settled(key, False, depth - 1):
-                return False
     parts: Iterable[object] = value.values() if kind is dict else value
+    if _are_atoms(parts):
+        return True
+    if not depth or len(value) > MOST_PARTS:
+        return False
     for part in parts:
         kind = type(part)
         if kind is str or kind is int or kind is float or part is None:
@@ -91,7 +89,7 @@ def is_settled(value: Any, is_ours: bool, depth: int = DEPTH) -> bool:
 
 def _are_atoms(values: Iterable[object]) -> bool:
     try:
-        return set(map(type, values)) <= ATOMS
+        return ATOMS.issuperset(map(type, values))
     except TypeError:  # a metaclass may leave its classes unhashable
         return False
 
