@@ -76,6 +76,7 @@ class ObservedHandle(WorkerHandle):
     _end: float | None = None  # of the task that is being settled
     _lost: frozenset[int] = frozenset()  # the tasks that a dead worker left behind
     _lost_since = 0.0
+    _cut: dict[int, float] | None = None  # as it is killed: the tasks that run, and since when
 
     def start(self) -> None:
         """Start the worker, and have weighed what it is sent."""
@@ -114,6 +115,14 @@ class ObservedHandle(WorkerHandle):
             how = "killed" if self._killed or self._is_overdue else "crashed"
         self._dispatcher.tell(lambda observer: observer.worker_ended(self, exit, how))
 
+    def kill(self, *, all: bool = True) -> None:
+        """End the worker now; what it runs has run so far."""
+        self._cut = dict(self.link.running())
+        try:
+            super().kill(all=all)
+        finally:
+            self._cut = None
+
     def _take(self, id: int, start: float, end: float) -> Execution[Any] | None:
         execution = super()._take(id, start, end)
         self._end = end if execution is not None else None  # what comes twice ends nothing
@@ -147,6 +156,8 @@ class ObservedHandle(WorkerHandle):
             start = execution._started
         elif execution.id in self._lost:
             start, received = self._lost_since, None
+        elif self._cut is not None and execution.id in self._cut:
+            start, received = self._cut[execution.id], None
         else:
             sent = received = None  # it never ran
         number = execution.worker_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from time import monotonic
@@ -101,7 +102,7 @@ class Trace(Observer):
         if self._writer is None:
             return
         self._end()
-        await self._writer.ended
+        await asyncio.shield(self._writer.ended)  # others may wait for it as well, or come again
         error, self._error = self._error, None
         if error is not None:
             raise error

@@ -26,6 +26,7 @@ from offloop import (
     Worker,
     WorkerCrashed,
     WorkerFactory,
+    WorkerKilled,
     WorkerPool,
     WorkerStartError,
 )
@@ -202,6 +203,37 @@ async def test_a_pool_that_ends_completes_the_trace(factory: WorkerFactory, path
     with pytest.raises(RuntimeError, match="once"):
         trace.start()
     await trace.stop()
+
+
+@pytest.mark.parametrize("of", ["pool", "lease"])
+async def test_a_task_that_runs_as_its_worker_is_killed_is_recorded_as_far_as_it_got(
+    factory: WorkerFactory, path: Path, gate: Gate, of: str
+) -> None:
+    pool = WorkerPool(1, factory=factory)
+    async with pool.trace(path):
+        lease = pool.get_worker()
+        running, waiting = lease.submit(tasks.apass_gate, gate.path), lease.submit(tasks.echo, 1)
+        await gate.arrived()
+        (pool if of == "pool" else lease).kill()
+        ends = await asyncio.gather(running, waiting, return_exceptions=True)
+        assert [type(end) for end in ends] == [WorkerKilled] * 2
+        await pool.shutdown()
+    found = {event["name"]: event for event in tasks_of(path)}
+    assert found["apass_gate"]["ph"] == "X"
+    assert found["apass_gate"]["dur"] >= 0
+    assert found["echo"]["ph"] == "i"
+
+
+async def test_stopping_again_after_nobody_waited_for_the_end(factory: WorkerFactory, path: Path) -> None:
+    async with WorkerPool(1, factory=factory) as pool:
+        trace = pool.trace(path)
+        trace.start()
+        await pool.submit(tasks.echo, 1)
+        stopping = asyncio.ensure_future(trace.stop())
+        await asyncio.sleep(0)
+        stopping.cancel()
+        await trace.stop()
+    assert len(outcomes(path)) == 1
 
 
 async def test_a_file_that_cannot_be_opened(factory: WorkerFactory, tmp_path: Path) -> None:

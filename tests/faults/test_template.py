@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import os
 import signal
+import subprocess
 import sys
 from typing import Any, Literal
 
@@ -118,6 +119,21 @@ async def test_a_module_to_preload_that_is_missing_is_told(
             await pool.submit(abs, -1)
     assert "ModuleNotFoundError: No module named 'no_such_module'" in caught.value.traceback
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["template", "exec"])
+async def test_interpreters_that_a_task_starts_get_the_parent_s_flags(
+    method: Literal["template", "exec"],
+) -> None:
+    async with WorkerPool(1, factory=ProcessWorkerFactory(start_method=method)) as pool:
+        assert await pool.submit(subprocess._args_from_interpreter_flags) == (
+            subprocess._args_from_interpreter_flags()
+        )
+        assert await pool.submit(flags_of_this_process) == flags_of_this_process()
+
+
+def flags_of_this_process() -> dict[str, Any]:
+    return {name: getattr(sys.flags, name) for name in ("no_site", "safe_path", "optimize", "utf8_mode")}
 
 
 async def test_preloaded_modules_are_there_before_the_first_task() -> None:

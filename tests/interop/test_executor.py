@@ -317,6 +317,40 @@ def test_a_future_waits_as_long_as_it_is_told(gate: Gate) -> None:
         assert future.result() == "passed"
 
 
+def test_threads_that_wait_for_overlapping_sets_with_other_futures_do_not_block_each_other() -> None:
+    def wait_for(start: int) -> None:
+        for step in range(500):
+            wait([both[(start + step * stride) % len(both)] for stride in (1, 3, 7, 11)], timeout=0)
+
+    with Executor(1, factory="thread") as executor, ThreadPoolExecutor(1) as others:
+        both = [each for _ in range(10) for each in (executor.submit(abs, 1), others.submit(abs, 1))]
+        both += [TaskFuture() for _ in range(10)]  # which do not end
+        both += [Future() for _ in range(10)]
+        threads = [threading.Thread(target=wait_for, args=(start,), daemon=True) for start in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+
+
+def test_how_a_future_is_can_be_asked_while_somebody_has_its_lock(gate: Gate) -> None:
+    def look() -> list[bool]:
+        return [
+            ask() for future in (held, waiting) for ask in (future.done, future.running, future.cancelled)
+        ]
+
+    with Executor(1, factory="thread") as executor:
+        held, waiting = executor.submit(tasks.pass_gate, gate.path), executor.submit(abs, 1)
+        gate.wait_arrived()
+        assert waiting.cancel()
+        with held._condition, waiting._condition, ThreadPoolExecutor(1) as thread:
+            assert thread.submit(look).result(60) == [False, True, False, True, False, True]
+        gate.open()
+        assert held.result() is None
+        assert (held.done(), held.running()) == (True, False)
+
+
 def test_a_future_has_all_that_its_base_makes() -> None:
     assert vars(TaskFuture()).keys() == vars(Future()).keys()
     kinds = {name: type(value) for name, value in vars(Future()).items()} | {"_condition": LazyCondition}

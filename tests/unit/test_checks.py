@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offloop import ProcessWorkerFactory, WorkerPool
+from offloop import Executor, ProcessWorkerFactory, WorkerPool
 from offloop.checks import as_int, as_int_or_none, check_int, check_options, check_seconds
 
 
@@ -41,6 +41,14 @@ def test_seconds_may_be_any_real_number(value: Any) -> None:
 def test_seconds_that_are_no_number_are_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="t must be a number of seconds"):
         check_seconds("t", value)
+
+
+def test_the_options_of_an_executor_may_be_numpy_s() -> None:
+    with Executor(np.int64(1), factory="thread", queue_limit=np.int64(9)) as executor:  # type: ignore[arg-type]
+        numbers = executor.map(abs, range(3), chunksize=np.int64(2), buffersize=np.int64(2))  # type: ignore[arg-type]
+        assert [*numbers] == [0, 1, 2]
+        with pytest.raises(TypeError, match="chunksize must be an int"):
+            executor.map(abs, range(3), chunksize=2.0)  # type: ignore[arg-type]
 
 
 async def test_the_options_of_a_pool_a_task_and_a_map_may_be_numpy_s() -> None:

@@ -15,6 +15,7 @@ from offloop.adapters.handed import TaskFuture
 from offloop.adapters.initializer import Initializer
 from offloop.adapters.loopthread import LoopThread
 from offloop.adapters.syncmap import FedRows, Results
+from offloop.checks import as_int_or_none
 from offloop.contexts import ProcessWorkerFactory, resolve_factory
 from offloop.task import CallableTask, not_callable
 from offloop.worker import WorkerFactory
@@ -83,7 +84,7 @@ class Executor(concurrent.futures.Executor):
             max_memory_per_worker=max_memory_per_worker,
             cancel_grace=cancel_grace,
         )
-        _check_count("queue_limit", queue_limit)
+        queue_limit = as_int_or_none("queue_limit", queue_limit, 1)
         limit = None if queue_limit is None else queue_limit + pool.max_workers * pool.concurrency
         self._thread = LoopThread(pool, limit)
 
@@ -157,8 +158,8 @@ class Executor(concurrent.futures.Executor):
         """
         if not callable(fn):
             raise TypeError(not_callable(fn))
-        _check_count("chunksize", chunksize)
-        _check_count("buffersize", buffersize)
+        chunksize = as_int_or_none("chunksize", chunksize, 1)
+        buffersize = as_int_or_none("buffersize", buffersize, 1)
         deadline = None if timeout is None else monotonic() + timeout
         self._thread.check_open()
         star = len(iterables) != 1
@@ -249,12 +250,3 @@ def prepared(
     bootstrap = Initializer(options.bootstrap, initializer, tuple(initargs), authkey)
     replaced: WorkerFactory = dataclasses.replace(options, bootstrap=bootstrap)
     return replaced
-
-
-def _check_count(name: str, value: object) -> None:
-    if value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer or None, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}")

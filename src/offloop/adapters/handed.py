@@ -21,46 +21,36 @@ class LazyCondition:
     """What a future needs of a `threading.Condition`, which is made when a thread waits for the first time.
 
     A condition is a dozen objects, and a hundred thousand of them keep the
-    garbage collector busier than everything else here.  All share one lock:
-    futures hold it for moments only, and run nobody's code under it.
+    garbage collector busier than everything else here.  Each future has a lock of
+    its own, nevertheless: `concurrent.futures.wait` takes those of all that it is
+    given, in the order of the futures' addresses, and with one lock for several
+    two such calls could each wait for what the other has.
     """
 
-    __slots__ = ("_waited_on",)
-
-    lock: ClassVar[threading.RLock] = threading.RLock()
+    __slots__ = ("_lock", "_waited_on", "acquire", "release")
 
     def __init__(self) -> None:
+        self._lock = lock = threading.RLock()
+        #: Take the lock, and give it back.
+        self.acquire, self.release = lock.acquire, lock.release
         self._waited_on: threading.Condition | None = None
 
-    def acquire(self) -> bool:
-        """Take the lock."""
-        return self.lock.acquire()
-
-    def release(self) -> None:
-        """Give it back."""
-        self.lock.release()
-
     def __enter__(self) -> None:
-        self.lock.acquire()
+        self._lock.acquire()
 
     def __exit__(self, *error: object) -> None:
-        self.lock.release()
+        self._lock.release()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for `notify_all`, for that many seconds at most; returns whether it came."""
         if self._waited_on is None:
-            self._waited_on = threading.Condition(self.lock)
+            self._waited_on = threading.Condition(self._lock)
         return self._waited_on.wait(timeout)
 
     def notify_all(self) -> None:
         """Wake every thread that waits."""
         if self._waited_on is not None:
             self._waited_on.notify_all()
-
-    @classmethod
-    def forked(cls) -> None:
-        """This is a child process: a thread that exists no more may have held the lock."""
-        cls.lock = threading.RLock()
 
 
 class TaskFuture(Future[R]):
@@ -82,6 +72,21 @@ class TaskFuture(Future[R]):
         self._exception = None
         self._waiters: list[Any] = []
         self._done_callbacks: list[Any] = []
+
+    # Without the lock, unlike the base's: a Ctrl-C between taking it and giving it back would leave it taken,
+    # and these are what programs call again and again while they wait.
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._state in ("CANCELLED", "CANCELLED_AND_NOTIFIED")
+
+    def running(self) -> bool:
+        """Whether its task was handed to a worker, and has not ended."""
+        return self._state == "RUNNING"
+
+    def done(self) -> bool:
+        """Whether it has ended, or was cancelled."""
+        return self._state in ("CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
 
     def cancel(self) -> bool:
         """Cancel the task, unless it was handed to a worker.

@@ -29,7 +29,7 @@ from concurrent.futures import Future
 from contextvars import Context, copy_context
 from typing import Any
 
-from offloop.adapters.handed import HandedExecution, LazyCondition, TaskFuture
+from offloop.adapters.handed import HandedExecution, TaskFuture
 from offloop.errors import QueueFull
 from offloop.protocols import TaskLike
 from offloop.workerpool import WorkerPool
@@ -358,7 +358,6 @@ class AtExit:
     def forked(self) -> None:
         """This is a child process: it has none of the threads."""
         self._lock = threading.RLock()
-        LazyCondition.forked()
         for thread in self._threads:
             thread.forked()
         self._kept += self._threads  # their loops must not be finalised: they share the parent's descriptors

@@ -13,6 +13,7 @@ import gc
 import os
 import select
 import sys
+from types import SimpleNamespace
 
 from offloop.child import install_kill_points, modules, nesting
 from offloop.child.control import ORPHANED
@@ -210,12 +211,22 @@ def configure(config: dict[str, Any]) -> None:
     sys.prefix, sys.exec_prefix = config["prefix"], config["exec_prefix"]
     sys.argv[:] = config["argv"]
     nesting.depth = config["depth"]
+    _take_flags(config["flags"])
     _add_site_builtins(config["site"])
     gc.freeze()  # first, as all of it stays
     gc.enable()
     for name in config["preload"]:
         __import__(name)
     _load_forwarding()
+
+
+def _take_flags(flags: dict[str, Any]) -> None:
+    """Have ``sys.flags`` without what only this start-up needs (``-S``, ``-P``).
+
+    Libraries hand them on to the interpreters that they start, as multiprocessing and loky do.
+    """
+    own = {name: getattr(sys.flags, name) for name in dir(sys.flags) if name[0] != "_"}
+    sys.flags = SimpleNamespace(**{**own, **flags})  # type: ignore[assignment]  # the type itself can't be made
 
 
 def _load_forwarding() -> None:

@@ -122,6 +122,7 @@ def configuration(python: Interpreter, limit: int) -> bytes:
         "argv": sys.argv[:1],
         "depth": nesting.depth + 1,
         "site": python.site,
+        "flags": {"no_site": sys.flags.no_site, "safe_path": sys.flags.safe_path},
         "preload": python.preload,
         "limit": limit,
     }
