@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from _thread import RLock
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from contextvars import Context
@@ -17,34 +18,27 @@ R = TypeVar("R")
 _logger = logging.getLogger("offloop")
 
 
-class LazyCondition:
+# Only the stubs call `RLock` final.
+class LazyCondition(RLock):  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
     """What a future needs of a `threading.Condition`, which is made when a thread waits for the first time.
 
     A condition is a dozen objects, and a hundred thousand of them keep the
-    garbage collector busier than everything else here.  Each future has a lock of
-    its own, nevertheless: `concurrent.futures.wait` takes those of all that it is
-    given, in the order of the futures' addresses, and with one lock for several
-    two such calls could each wait for what the other has.
+    garbage collector busier than everything else here.  So this is a lock, and
+    no more than that until then.  It can't be one for all futures:
+    `concurrent.futures.wait` takes the locks of all that it is given, in the order
+    of the futures' addresses, and with one lock for several of them two such
+    calls could each wait for what the other has.
     """
 
-    __slots__ = ("_lock", "_waited_on", "acquire", "release")
+    __slots__ = ("_waited_on",)
 
     def __init__(self) -> None:
-        self._lock = lock = threading.RLock()
-        #: Take the lock, and give it back.
-        self.acquire, self.release = lock.acquire, lock.release
         self._waited_on: threading.Condition | None = None
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for `notify_all`, for that many seconds at most; returns whether it came."""
         if self._waited_on is None:
-            self._waited_on = threading.Condition(self._lock)
+            self._waited_on = threading.Condition(self)
         return self._waited_on.wait(timeout)
 
     def notify_all(self) -> None:
