@@ -139,6 +139,7 @@ class StuckContract(Context):
             execution = pool.submit(streaming.spin_in_c, mailbox.path)
             assert await mailbox.next() == "spins"
             os.kill(pid, signal.SIGSTOP)  # or it could answer right before it spins
+            await eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
             asking = asyncio.ensure_future(execution.stack())
             await asyncio.sleep(0)
             os.kill(pid, signal.SIGKILL)
