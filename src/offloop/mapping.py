@@ -129,7 +129,16 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
         return self._items
 
     async def __anext__(self) -> R:
-        """The next result.  Cancelling this call, as `asyncio.wait_for` does, loses none and ends nothing."""
+        """The next result.
+
+        Cancelling this call, as `asyncio.wait_for` does, loses none and ends nothing; once an
+        ``async for`` over the map was begun, it ends the map as it would there.
+
+        Raises:
+            StopAsyncIteration: there are no more, or the map was closed.
+            Exception: an item failed, or an input; the map is closed then.
+            RuntimeError: somebody waits for a result, or the map was started on another event loop.
+        """
         self._run.check_loop()
         self._is_unused = False
         if self._is_iterated and self._items.ag_frame is not None:  # which may hold results of a chunk
