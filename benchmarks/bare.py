@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+NAME = "a bare template"
+
 TEMPLATE = """
 import gc, sys, os
 from _pickle import dumps, loads

@@ -21,7 +21,6 @@ from benchmarks.model import Case, Cell, Contender, Goal, Line, Measure, Results
 from benchmarks.work import noop, stay, wait_for_lock
 
 OURS = "offloop"
-BARE = "a bare template"
 
 
 @asynccontextmanager
@@ -116,7 +115,7 @@ def lines(_results: Results) -> Sequence[Line]:
 
     return [
         line("idle worker, PSS", "idle", 2e6),
-        Line("the same of a bare template", (BARE, "idle"), unit="B"),
+        Line("the same of a bare template", (bare.NAME, "idle"), unit="B"),
         line("queued task without payload", "queued", 1024),
         line("two workers and helpers, PSS", "all", None),
     ]
@@ -133,7 +132,7 @@ CASE = Case(
             warm=False,
         ),
         Contender(
-            BARE,
+            bare.NAME,
             partial(footprint, opener=bare.opened, full=5_000, quick=2_000),
             fresh=True,
             warm=False,

@@ -16,7 +16,6 @@ from benchmarks.model import Case, Cell, Contender, Goal, Line, Measure, Results
 from benchmarks.work import noop, stay
 
 OURS = "offloop"
-BARE = "a bare template"
 FORKSERVER = 'ProcessPoolExecutor("forkserver")'
 #: Workers beyond the first whose start is timed.
 FURTHER = 16
@@ -105,7 +104,7 @@ def import_executor() -> None:
 
 
 PEERS = {
-    BARE: partial(start, opener=bare.opened, imports=import_nothing),
+    bare.NAME: partial(start, opener=bare.opened, imports=import_nothing),
     FORKSERVER: partial(start, opener=peers.forkserver_executor, imports=import_executor),
 }
 
@@ -126,7 +125,7 @@ def lines(_results: Results) -> Sequence[Line]:
 
     return [
         Line("new pool to first result", (OURS, "first"), reference("first"), goal=Goal(0.4)),
-        Line("the same of a bare template", (BARE, "first"), reference("first")),
+        Line("the same of a bare template", (bare.NAME, "first"), reference("first")),
         Line(
             "the same, in a script of its own",
             (as_script(OURS), "first"),

@@ -151,14 +151,15 @@ def _with_source(text: str) -> str:
     import linecache
     import re
 
+    # `exec` gives each piece of code the same name, and that of `python -c` too.
+    names = {*linecache.cache} - {"<string>", "<stdin>"}
     before = text.split("\n")
     after: list[str] = []
     for at, line in enumerate(before):
         after.append(line)
         frame = re.match(r'  File "(.+)", line (\d+), in ', line)
         has_source = "".join(before[at + 1 : at + 2]).startswith("    ")
-        # `exec` gives each piece of code the same name, and that of `python -c` too.
-        if frame is not None and not has_source and frame[1] in {*linecache.cache} - {"<string>", "<stdin>"}:
+        if frame is not None and not has_source and frame[1] in names:
             source = linecache.getline(frame[1], int(frame[2])).strip()
             if source:
                 after.append(f"    {source}")

@@ -216,7 +216,6 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
 async def _iterate(run: MapRun) -> AsyncGenerator[Any, None]:
     if run.has_ended():
         return
-    is_refused = False
     try:
         while run.has_opened:
             yield run.take_opened()
@@ -229,11 +228,11 @@ async def _iterate(run: MapRun) -> AsyncGenerator[Any, None]:
             run.release(len(values) + 1)  # before the last one, so that the next chunk is on its way
             yield last
     except InUseError:
-        is_refused = True
         raise
-    finally:
-        if not is_refused:
-            await run.aclose()
+    except BaseException:
+        await run.aclose()
+        raise
+    await run.aclose()
 
 
 async def _collect(run: MapRun) -> list[Any]:

@@ -229,7 +229,6 @@ async def _iterate(consumer: _Consumer) -> AsyncGenerator[Any, None]:
     """The iterator of a `Stream`, to which it does not refer."""
     inbox = consumer.inbox
     items, consumed = inbox.items, inbox.consumed
-    is_refused = False
     try:
         while await inbox.more():
             while items:
@@ -238,11 +237,11 @@ async def _iterate(consumer: _Consumer) -> AsyncGenerator[Any, None]:
                 yield item
                 del item
     except InUseError:
-        is_refused = True
         raise
-    finally:
-        if not is_refused:
-            await inbox.aclose()
+    except BaseException:
+        await inbox.aclose()
+        raise
+    await inbox.aclose()
 
 
 def stream_task(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -51,10 +51,20 @@ def test_a_stream_or_map_that_is_used_on_another_loop_is_unharmed(kind: str, use
 
     items: Any = None
     pool = WorkerPool(1, factory="thread")
+    run_with_another_loop_between(pool, begin, elsewhere, go_on)
+
+
+def run_with_another_loop_between(
+    pool: WorkerPool,
+    before: Callable[[], Coroutine[Any, Any, None]],
+    elsewhere: Callable[[], Coroutine[Any, Any, None]],
+    after: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    """Use a pool on its event loop, something of it on another one, and the pool again; then end it."""
     with asyncio.Runner() as runner:
-        runner.run(begin())
+        runner.run(before())
         asyncio.run(elsewhere())
-        runner.run(go_on())
+        runner.run(after())
         runner.run(_end(pool))
 
 
@@ -89,11 +99,7 @@ def test_kill_from_another_event_loop_is_refused() -> None:
             pool.kill()
 
     pool = WorkerPool(1, factory="thread")
-    with asyncio.Runner() as runner:
-        runner.run(use())
-        asyncio.run(kill())
-        runner.run(use())
-        runner.run(_end(pool))
+    run_with_another_loop_between(pool, use, kill, use)
 
 
 def test_kill_is_taken_where_no_event_loop_runs() -> None:

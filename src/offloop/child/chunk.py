@@ -155,7 +155,7 @@ class _Run:
                     if pending:
                         self._check()
             except BaseException as error:
-                self._fail(len(values), self._contained(error, self._frames))
+                self._keep.failure(len(values), self._contained(error, self._frames))
                 values.append(None)
 
     def _taken(self, value: Any, is_ours: bool) -> Any:
@@ -170,9 +170,6 @@ class _Run:
 
     def _kept(self, index: int, value: Any) -> Any:
         return self._keep.result(index, value, is_last=index + 1 == self._size)
-
-    def _fail(self, index: int, error: BaseException) -> None:
-        self._keep.failure(index, error)
 
     def _check(self) -> None:
         """End the chunk if it was cancelled, and that item had caught what it got."""
@@ -203,18 +200,17 @@ class _Run:
                 index, value = waiting.pop()
                 try:
                     value = await _settle(value)
-                    constant = is_settled(value, is_ours=False)
-                    self._values[index] = value if constant else self._kept(index, value)
+                    settled = self._pickles and is_settled(value, is_ours=False)
+                    self._values[index] = value if settled else self._kept(index, value)
                 except BaseException as error:
                     if _is_from_outside(error, runner):
                         raise
-                    self._fail(index, self._contained(error, frames=2))
+                    self._keep.failure(index, self._contained(error, frames=2))
                 if waiting and runner is not None and runner.cancelling():
                     raise TaskCancelled("the task was cancelled")
         except BaseException:
             for _, value in waiting:  # or Python warns that they were never awaited
-                kind = cast("type[object]", type(value))
-                if kind is CoroutineType:
+                if type_of(value) is CoroutineType:
                     value.close()
             raise
         return self._outcome()
@@ -230,7 +226,7 @@ def _running_task() -> RunningTask | None:
 
 async def _settle(value: Any) -> Any:
     """What an awaitable or an async generator comes to, as a plain ``enqueue`` would resolve it."""
-    if cast("type[object]", type(value)) is AsyncGeneratorType:
+    if type_of(value) is AsyncGeneratorType:
         return [item async for item in value]
     return await value
 

@@ -108,8 +108,7 @@ def path_entries() -> list[str]:
 
 
 def _absolute(entry: str) -> str:
-    folder = _here()
-    if os.path.isabs(entry) or not folder:
+    if os.path.isabs(entry) or not (folder := _here()):
         return entry
     whole = os.path.join(folder, entry) if entry else folder
     if not os.path.exists(whole):  # a name for somebody's import hook
