@@ -133,7 +133,7 @@ async def test_interpreters_that_a_task_starts_get_the_parent_s_flags(
 
 
 def flags_of_this_process() -> dict[str, Any]:
-    return {name: getattr(sys.flags, name) for name in ("no_site", "safe_path", "optimize", "utf8_mode")}
+    return {name: getattr(sys.flags, name) for name in ("no_site", "safe_path", "optimize", "dev_mode")}
 
 
 async def test_preloaded_modules_are_there_before_the_first_task() -> None:
