@@ -21,6 +21,7 @@ MODULES = {
     "p10": "cluster",
     "p11": "threads",
     "mix": "mixes",
+    "map": "mapresults",
 }
 
 

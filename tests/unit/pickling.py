@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,4 +37,8 @@ class PicklingTask:
 
     def arrived(self, outcome: Any) -> Any:
         """An outcome as the parent gets it."""
-        return self._crossing.result(outcome)()
+        return self.sent(outcome)()
+
+    def sent(self, outcome: Any) -> Callable[[], Any]:
+        """What loads an outcome, which has been pickled."""
+        return self._crossing.result(outcome)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,7 +35,22 @@ def task() -> Iterator[PicklingTask]:
         yield task
 
 
-KEPT: list[Any] = [[], {}, set(), bytearray(1), np.zeros(1), np.zeros(100_000), np.zeros(100_000)[::2]]
+class Holder(SimpleNamespace):
+    """An object of a class of the user's, whose content may change."""
+
+
+@dataclass
+class Row:
+    """A row of a table."""
+
+    index: int
+    text: str = ""
+
+
+KEPT: list[Any] = [
+    *([], {}, set(), bytearray(1), np.zeros(1), np.zeros(100_000), np.zeros(100_000)[::2]),
+    *(Holder(), Row(0)),
+]
 
 
 @pytest.mark.parametrize("place", range(4))
@@ -47,6 +66,8 @@ def test_a_result_is_as_it_was_when_its_item_returned(
     def change(item: int) -> Any:
         if isinstance(again, list | bytearray):
             again.append(item)
+        elif isinstance(again, Holder | Row):
+            again.index = item
         elif isinstance(again, dict | set):
             again.update({item: item} if isinstance(again, dict) else {item})
         else:
@@ -75,6 +96,61 @@ def test_large_buffers_are_as_they_were_and_may_be_written_as_before(
     _, values, _ = task.arrived(run_chunk(fill, range(3)))
     assert [value[0] for value in values] == [0, 1, 2]
     assert [value.flags.writeable for value in values] == [not readonly] * 3
+
+
+def test_a_row_whose_attributes_are_changed_later_is_as_it_was(task: PicklingTask) -> None:
+    attributes: list[dict[str, Any]] = []
+
+    def make(item: int) -> Row:
+        for each in attributes:
+            each["index"] = -1
+        made = Row(item)
+        attributes.append(made.__dict__)
+        return made
+
+    assert task.arrived(run_chunk(make, range(3)))[1] == [Row(0), Row(1), Row(2)]
+
+
+def test_results_of_many_classes_arrive_in_their_places(task: PicklingTask) -> None:
+    makers: list[Callable[[int], Any]] = [
+        *(lambda item: Row(item), lambda item: [item, [item]], str, lambda item: (item,)),
+        *(lambda item: {item}, lambda item: Path(str(item)), lambda item: np.full(3, item), Holder),
+        *(lambda item: Row(item, str(item)), lambda item: None, lambda item: np.full(20_000, item)),
+    ]
+
+    def make(item: int) -> Any:
+        return (
+            makers[item % len(makers)](item) if makers[item % len(makers)] is not Holder else Holder(it=item)
+        )
+
+    _, values, failures = task.arrived(run_chunk(make, range(44)))
+    assert failures is None
+    assert list(map(repr, values)) == list(map(repr, map(make, range(44))))
+
+
+def test_of_settled_results_one_that_cannot_be_pickled_fails_alone(task: PicklingTask) -> None:
+    class Heavy:
+        lock = threading.Lock()  # by value goes what is defined here, and so this
+
+    def make(item: int) -> Any:
+        return [Row(item), Heavy(), Row(item), Heavy(), item][item]
+
+    _, values, failures = task.arrived(run_chunk(make, range(5)))
+    assert values == [Row(0), None, Row(2), None, 4]
+    assert sorted(failures.errors) == [1, 3]
+    assert "Heavy can't be pickled" in str(failures.errors[3])
+
+
+def test_of_settled_results_those_of_a_class_that_cannot_be_loaded_fail(
+    task: PicklingTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = run_chunk(lambda item: Row(item) if item % 2 else Path(str(item)), range(4))
+    outcome = task.sent(outcome)
+    monkeypatch.delattr(sys.modules[__name__], "Row")
+    _, values, failures = outcome()
+    assert values == [Path("0"), None, Path("2"), None]
+    assert sorted(failures.errors) == [1, 3]
+    assert "Row could not be loaded" in str(failures.errors[1])
 
 
 async def test_awaited_results_are_as_they_were_when_they_came(task: PicklingTask) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import array
+import collections
+import copyreg
 import datetime
 import decimal
+import enum
 import fractions
 import uuid
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from sys import getrefcount
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytest
 
-from offloop.child import settled
+from offloop.child import plain, settled
 from offloop.child.settled import ALONE, is_settled
 
 NOW = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
@@ -48,6 +54,7 @@ def are_settled(*functions: Callable[[], Any]) -> list[bool]:
     [
         *(None, True, 1, 2.0, 3j, "text", b"bytes", range(3), (), (1, ("a", (2.0, None)))),
         *(NOW, NOW.date(), NOW.time(), NOW - NOW, decimal.Decimal(1), fractions.Fraction(1, 2), uuid.uuid4()),
+        *(Path("a"), PurePosixPath("b")),
         *(np.float64(1), np.int8(2), np.bool_(True), np.datetime64("2026"), (np.float32(1), None)),
     ],
     ids=repr,
@@ -143,8 +150,150 @@ def test_long_containers_and_deep_ones_are_not_looked_through() -> None:
     assert are_settled(lambda: [[[[0]]]], lambda: [[[[[0]]]]]) == [True, False]
 
 
+@dataclass
+class Point:
+    """An object with attributes."""
+
+    x: Any
+    y: Any = 0
+
+
+@dataclass(slots=True)
+class Slotted:
+    """One without."""
+
+    x: Any
+    y: Any = 0
+
+
+@dataclass(slots=True, frozen=True)
+class Frozen:
+    """One that `dataclasses` gives methods for pickling."""
+
+    x: Any
+
+
+class Pair(NamedTuple):
+    """A named tuple."""
+
+    x: Any
+    y: Any = 0
+
+
+class Derived(Point):
+    """Inherits all that it has."""
+
+
+class Colour(enum.Enum):
+    """An enumeration."""
+
+    RED = "red"
+    LIST: ClassVar = enum.member([1])
+
+
+class Number(enum.IntEnum):
+    """One whose members are numbers."""
+
+    ONE = 1
+
+
+OBJECTS: list[Callable[..., Any]] = [Point, Derived, Slotted, Frozen, Pair]
+
+
+@pytest.mark.parametrize("make", OBJECTS)
+def test_an_object_that_a_function_made_and_gave_away_is_settled(make: Callable[..., Any]) -> None:
+    assert all(are_settled(lambda: make(1), lambda: make("a"), lambda: make(NOW), lambda: make((1, (2.0,)))))
+    assert are_settled(lambda: make(Pair(1)), lambda: make(object())) == [True, False]
+
+
+@pytest.mark.parametrize("make", OBJECTS)
+def test_an_object_that_a_function_keeps_is_not_settled(make: Callable[..., Any]) -> None:
+    one, kept = make(1), [1]
+    assert are_settled(lambda: one, lambda: make(kept)) == [make is Pair, False]
+
+
+def test_an_object_may_be_known_by_its_attributes_alone_or_weakly() -> None:
+    known: list[Any] = []
+    weak: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def tell(value: Any, of: Callable[[Any], object]) -> Any:
+        of(value)
+        return value
+
+    assert not any(
+        are_settled(
+            lambda: tell(Point(1), lambda it: known.append(it.__dict__)),
+            lambda: tell(Point(1), lambda it: known.append(it.__init__)),
+            lambda: tell(Point(1), lambda it: setattr(it, "x", it)),
+        )
+    )
+
+    class Weak(Point):
+        __hash__ = object.__hash__
+
+    assert are_settled(lambda: tell(Weak(1), weak.add), lambda: Weak(1)) == [False, True]
+
+
+def test_members_of_enumerations_are_settled_unless_their_values_may_change() -> None:
+    assert is_settled(Colour.RED, False)
+    assert is_settled(Number.ONE, False)
+    assert is_settled((Colour.RED, Path("a")), False)
+    assert not is_settled(Colour.LIST, False)
+
+
+@pytest.mark.parametrize("hook", sorted(plain.HOOKS | {"__await__"}))
+@pytest.mark.parametrize("slots", [(), ("x",)], ids=["dict", "slots"])
+def test_a_class_that_has_a_say_in_its_pickles_is_not_looked_into(hook: str, slots: tuple[str, ...]) -> None:
+    def define(**own: Any) -> type:
+        base = type("Base", (), {"__slots__": slots, **own} if slots else own)
+        return type("Kind", (base,), {"__slots__": ()} if slots else {})
+
+    def fill(kind: type) -> Any:
+        value = object.__new__(kind)
+        object.__setattr__(value, "x", 1)
+        return value
+
+    usual, unusual = define(), define(**{hook: lambda *_: None})
+    assert are_settled(lambda: fill(usual), lambda: fill(unusual)) == [True, False]
+
+
+def test_what_is_made_of_more_than_its_attributes_is_not_settled() -> None:
+    class Items(list[int]):
+        pass
+
+    class Registered:
+        pass
+
+    class Guarded:
+        __slots__ = ("x",)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            raise AttributeError
+
+    class Hidden:
+        @property
+        def __dict__(self) -> Any:
+            return {}
+
+    class Longer(Pair):
+        pass
+
+    def guarded() -> Any:
+        value = Guarded()
+        object.__setattr__(value, "x", 1)
+        return value
+
+    copyreg.pickle(Registered, lambda _: (list, ()))
+    made: list[Callable[[], Any]] = [
+        *(Items, Registered, guarded, Hidden, Exception, collections.deque, collections.Counter),
+        *(lambda: Slotted.__new__(Slotted), lambda: Longer(1), lambda: array.array("i")),
+    ]
+    assert not any(are_settled(*made))
+
+
 def test_few_classes_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settled, "_kinds", {})
+    monkeypatch.setattr(settled, "_tests", settled._BUILT_IN.copy())
     for number in range(3 * settled.MOST_KINDS):
-        assert not is_settled(type(f"Kind{number}", (), {})(), True)
-    assert len(settled._kinds) <= settled.MOST_KINDS
+        assert is_settled(type(f"Kind{number}", (), {})(), True)
+        assert is_settled((1, (2,)), False)
+    assert len(settled._tests) <= settled.MOST_KINDS

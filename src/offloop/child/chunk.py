@@ -19,7 +19,7 @@ from sys import getrefcount
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from offloop.child.keeping import AsIs
-from offloop.child.settled import ALONE, is_settled
+from offloop.child.settled import ALONE, is_flat, is_settled
 from offloop.errors import TaskCancelled
 from offloop.task import current_task
 from offloop.wire.byvalue import type_of
@@ -132,14 +132,14 @@ class _Run:
         while more > 0:
             self._call_until(len(values) + more)
             latest = len(values) - 1
-            if latest in self._waiting or self._keep.has_pickled(latest) or not is_light(values[latest]):
+            if latest in self._waiting or self._keep.has_taken(latest) or not is_light(values[latest]):
                 break
             in_time = seconds / max(time.perf_counter() - self._began, 1e-9) - 1
             more = min(int(len(values) * min(in_time, GROWTH)), self._size - len(values))
 
     def _call_until(self, size: int) -> None:
         """Go on until there are ``size`` values."""
-        fn, values = self._fn, self._values
+        fn, values, pickles = self._fn, self._values, self._pickles
         pending = () if self._task is None else self._task.cancellations
         while len(values) < size:
             items = self._items if size == self._size else islice(self._items, size - len(values))
@@ -148,9 +148,10 @@ class _Run:
                     value = fn(item)
                     if value is not None:
                         kind = type_of(value)
-                        if kind is not int and kind is not float and kind is not str and kind is not bool:
-                            held = getrefcount(value)
-                            value = self._taken(value, held <= ALONE)
+                        if not (kind is int or kind is str or kind is float or kind is bytes or kind is bool):
+                            is_ours = getrefcount(value) <= ALONE
+                            if not (pickles and is_flat(value, kind, is_ours)):
+                                value = self._taken(value, kind, is_ours)
                     values.append(value)
                     if pending:
                         self._check()
@@ -158,18 +159,19 @@ class _Run:
                 self._keep.failure(len(values), self._contained(error, self._frames))
                 values.append(None)
 
-    def _taken(self, value: Any, is_ours: bool) -> Any:
-        """Take in a result that is no number or text; returns what stands for it among the values."""
-        if self._pickles and is_settled(value, is_ours):
-            return value
-        kind, index = type_of(value), len(self._values)
-        if hasattr(kind, "__await__") or kind is AsyncGeneratorType:
-            self._waiting[index] = value
+    def _taken(self, value: Any, kind: type[Any], is_ours: bool) -> Any:
+        """Take in a result that is not as simple as most; returns what stands for it among the values."""
+        if kind is tuple or kind is list or kind is dict:
+            pass  # to look through it would take as long as to pickle it
+        elif self._pickles and is_settled(value, is_ours):
+            return self._keep.settled(len(self._values), value)
+        elif hasattr(kind, "__await__") or kind is AsyncGeneratorType:
+            self._waiting[len(self._values)] = value
             return None
-        return self._kept(index, list(value) if kind is GeneratorType else value)
-
-    def _kept(self, index: int, value: Any) -> Any:
-        return self._keep.result(index, value, is_last=index + 1 == self._size)
+        elif kind is GeneratorType:
+            value = list(value)
+        index = len(self._values)
+        return self._keep.result(index, value, is_ours, is_last=index + 1 == self._size)
 
     def _check(self) -> None:
         """End the chunk if it was cancelled, and that item had caught what it got."""
@@ -200,8 +202,9 @@ class _Run:
                 index, value = waiting.pop()
                 try:
                     value = await _settle(value)
-                    settled = self._pickles and is_settled(value, is_ours=False)
-                    self._values[index] = value if settled else self._kept(index, value)
+                    if not (self._pickles and is_flat(value, type_of(value), is_ours=False)):
+                        value = self._keep.result(index, value, is_ours=False, is_last=not waiting)
+                    self._values[index] = value
                 except BaseException as error:
                     if _is_from_outside(error, runner):
                         raise

@@ -3,8 +3,8 @@
 A result is kept as it is when its item returns.  A function may return the same
 list or array each time, with other content: with tasks of their own each result
 would be pickled before the next call, and so it is here.  What nobody can
-change needs no such care, and is pickled with the whole: by the thousand, that
-takes a third of the time.
+change needs no such care, and is pickled with others of its class once all items
+were called: by the thousand, that takes a third of the time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from _pickle import PickleBuffer
 
 from offloop.child.faults import unloadable_reply, unpicklable
 from offloop.child.layout import LargeBuffers
-from offloop.errors import TaskCancelled
+from offloop.child.settled import is_settled
+from offloop.errors import SerializationError, TaskCancelled
 from offloop.wire.byvalue import type_of
 from offloop.wire.cpickle import loads
 from offloop.wire.pickling import defined
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     #: Seconds that a chunk took, a value for each item that was run, and what failed.
     Outcome: TypeAlias = "tuple[float, list[Any], Failures | None]"
+    #: Indices of results, and an entry for each, by their class.
+    _ByClass: TypeAlias = "dict[type[Any], tuple[list[int], list[Any]]]"
 
 
 class Failures:
@@ -51,17 +54,22 @@ class AsIs:
         self._seen_by_parent = seen_by_parent
         self._errors: dict[int, BaseException] = {}
 
-    def result(self, index: int, value: Any, *, is_last: bool) -> Any:
+    def result(self, index: int, value: Any, is_ours: bool, *, is_last: bool) -> Any:
         """Keep the result of an item; returns what stands for it among the values.
 
         Args:
             index: of the item, within its chunk.
             value: the result.
+            is_ours: whether nobody refers to it but who asks.
             is_last: whether no other item follows.
         """
         return value
 
-    def has_pickled(self, index: int) -> bool:
+    def settled(self, index: int, value: Any) -> Any:
+        """As `result`, for one that is settled; it raises nothing."""
+        return value
+
+    def has_taken(self, index: int) -> bool:
         """Whether something else stands for this result, the latest one, among the values."""
         return False
 
@@ -84,48 +92,55 @@ class Pickled:
 
     pickles = True
 
-    __slots__ = ("_encode", "_encode_failure", "_failures", "_names", "_results", "_seconds", "_values")
-
     def __init__(
         self, encode: Callable[..., bytes], encode_failure: Callable[[BaseException], bytes]
     ) -> None:
         self._encode = encode
         self._encode_failure = encode_failure
-        self._results: list[tuple[Any, ...]] = []
+        self._large = LargeBuffers()  # of the result in hand
+        self._latest = -1  # the index of the one that was taken last
+        self._pickles: _ByClass = {}
+        self._settled: _ByClass = {}
+        self._packs: list[tuple[Any, ...]] = []
         self._failures: list[tuple[int, bytes]] = []
-        self._names: dict[type[Any], bytes] = {}
         self._seconds = 0.0
         self._values: list[Any] = []
 
-    def result(self, index: int, value: Any, *, is_last: bool) -> Any:
-        """As `AsIs.result`; large buffers are copied, unless no other item follows.
+    def result(self, index: int, value: Any, is_ours: bool, *, is_last: bool) -> None:
+        """As `AsIs.result`; large buffers are copied, unless nothing follows that could change them.
 
         Raises:
             SerializationError: it can't be pickled.
         """
-        large = LargeBuffers()
+        large = self._large
         try:
             data = self._encode(value, large.take)
-        except TaskCancelled:
-            raise
         except BaseException as error:  # user code: it may exit
+            large.clear()
+            if isinstance(error, TaskCancelled):
+                raise
             raise unpicklable("a result", value, error) from error
-        buffers = map(PickleBuffer, large if is_last else map(_copied, large))
-        self._results.append((index, data, self._name_of(type_of(value)), *buffers))
-        return None
+        if large:
+            stays = is_last or is_settled(value, is_ours)
+            buffers = [PickleBuffer(each if stays else _copied(each)) for each in large]
+            large.clear()
+            self._packs.append((_name_of(type_of(value)), [index], [data], *buffers))
+        else:
+            indices, pickles = _of_class(self._pickles, type_of(value))
+            indices.append(index)
+            pickles.append(data)
+        self._latest = index
 
-    def has_pickled(self, index: int) -> bool:
-        """As `AsIs.has_pickled`."""
-        return bool(self._results) and self._results[-1][0] == index
+    def settled(self, index: int, value: Any) -> None:
+        """As `AsIs.settled`; it is pickled with others of its class."""
+        indices, results = _of_class(self._settled, type_of(value))
+        indices.append(index)
+        results.append(value)
+        self._latest = index
 
-    def _name_of(self, kind: type[Any]) -> bytes:
-        try:
-            name = self._names.get(kind)
-            if name is None:
-                name = self._names[kind] = f"{kind.__module__}.{kind.__qualname__}".encode()
-        except Exception:  # a metaclass may do anything
-            return b""
-        return name
+    def has_taken(self, index: int) -> bool:
+        """As `AsIs.has_taken`."""
+        return self._latest == index
 
     def failure(self, index: int, error: BaseException) -> None:
         """As `AsIs.failure`."""
@@ -133,14 +148,54 @@ class Pickled:
 
     def outcome(self, seconds: float, values: list[Any]) -> Any:
         """As `AsIs.outcome`; or what becomes that when it is loaded."""
-        if not self._results and not self._failures:
+        for kind, (indices, results) in self._settled.items():
+            self._pack(kind, indices, results)
+        self._packs += [(_name_of(kind), *pickles) for kind, pickles in self._pickles.items()]
+        if not self._packs and not self._failures:
             return seconds, values, None
         self._seconds, self._values = seconds, values
         return self
 
+    def _pack(self, kind: type[Any], indices: list[int], results: list[Any]) -> None:
+        """Pickle results of one class together."""
+        large = LargeBuffers()
+        try:
+            data = self._encode(results, large.take)
+        except TaskCancelled:
+            raise
+        except BaseException:  # of one of them, and each is told of alone
+            for index, value in zip(indices, results, strict=True):
+                try:
+                    self.result(index, value, is_ours=True, is_last=True)
+                except SerializationError as error:
+                    self.failure(index, error)
+        else:
+            self._packs.append((_name_of(kind), indices, data, *map(PickleBuffer, large)))
+
     def __reduce__(self) -> tuple[Any, ...]:
         # At the other end, what looks up definitions stands in the place of `defined`.
-        return load_outcome, (defined, self._seconds, self._values, self._results, self._failures)
+        return load_outcome, (defined, self._seconds, self._values, self._packs, self._failures)
+
+
+class _Nameless:
+    """In the place of classes that can't be looked up."""
+
+
+def _of_class(table: _ByClass, kind: type[Any]) -> tuple[list[int], list[Any]]:
+    """What there is of this class."""
+    try:
+        return table[kind]
+    except KeyError:
+        return table.setdefault(kind, ([], []))
+    except Exception:  # a metaclass may leave its classes unhashable
+        return table.setdefault(_Nameless, ([], []))
+
+
+def _name_of(kind: type[Any]) -> bytes:
+    try:
+        return b"" if kind is _Nameless else f"{kind.__module__}.{kind.__qualname__}".encode()
+    except Exception:  # a metaclass may do anything
+        return b""
 
 
 def _copied(buffer: memoryview) -> bytes | bytearray:
@@ -151,23 +206,42 @@ def load_outcome(
     resolve: Callable[[int], Any],
     seconds: float,
     values: list[Any],
-    results: Iterable[tuple[Any, ...]],
+    packs: Iterable[tuple[Any, ...]],
     failures: Iterable[tuple[int, bytes]],
 ) -> Outcome:
-    """The outcome of a chunk whose results were kept as pickles; one that can't be loaded fails alone."""
+    """The outcome of a chunk whose results were kept as pickles; one that can't be loaded fails alone.
+
+    Args:
+        resolve: what looks up definitions.
+        seconds: that the chunk took.
+        values: a result an item, or None in the place of one that is in a pack.
+        packs: each a class's name, the indices of results of that class, a pickle for each or a pickle of
+            a list of them all, and the buffers that were left out of it.
+        failures: the indices and the pickles of what was raised.
+    """
     from offloop.wire.failure import decode_failure
 
     def load(data: bytes, buffers: Iterable[Any] = ()) -> Any:
         return loads(data, buffers=(resolve, *buffers))
 
     errors: dict[int, BaseException] = {}
-    for index, data, name, *buffers in results:
-        try:
-            values[index] = load(data, buffers)
-        except KeyboardInterrupt:  # a Ctrl-C
-            raise
-        except BaseException as error:  # user code: it may exit
-            errors[index] = unloadable_reply("a result", name, error)
+    for name, indices, pickles, *buffers in packs:
+        found = (resolve, *buffers)
+        are_together = type(pickles) is bytes
+        for place, data in [(indices, pickles)] if are_together else zip(indices, pickles, strict=True):
+            try:
+                loaded = loads(data, buffers=found)
+            except KeyboardInterrupt:  # a Ctrl-C
+                raise
+            except BaseException as error:  # user code: it may exit
+                for index in indices if are_together else [place]:
+                    errors[index] = unloadable_reply("a result", name, error)
+            else:
+                if are_together:
+                    for index, value in zip(indices, loaded, strict=True):
+                        values[index] = value
+                else:
+                    values[place] = loaded
     for index, data in failures:
         errors[index] = decode_failure(loads(data), load)
     return seconds, values, Failures(errors) if errors else None

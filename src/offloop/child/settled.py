@@ -15,15 +15,21 @@ from offloop.wire.byvalue import type_of
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
+    from collections.abc import Callable, Collection, Iterable
+    from typing import Any, TypeAlias
+
+    #: Whether an object of some class is settled; the arguments are those of `is_settled`.
+    Test: TypeAlias = "Callable[[Any, bool, int], bool]"
 
 #: Classes of the standard library whose objects never change, by module.
 CONSTANT = {
-    "builtins": ("bool", "bytes", "complex", "range"),
+    "builtins": ("complex", "range"),
     "datetime": ("date", "timedelta", "timezone"),
     "decimal": ("Decimal",),
     "fractions": ("Fraction",),
+    **dict.fromkeys(
+        ("pathlib", "pathlib._local"), ("PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath")
+    ),
     "uuid": ("UUID",),
     "zoneinfo": ("ZoneInfo",),
 }
@@ -37,9 +43,6 @@ DEPTH = 3
 #: How many classes are remembered.
 MOST_KINDS = 256
 
-_OTHER, _CONSTANT, _ZONED, _ARRAY = range(4)
-_kinds: dict[type[object], int] = {}
-
 
 def _count_once(values: Iterable[object]) -> int:
     held = 0
@@ -48,10 +51,38 @@ def _count_once(values: Iterable[object]) -> int:
     return held
 
 
+def _count_attributes(value: Any) -> int:
+    state = value.__dict__
+    return getrefcount(state)
+
+
+class _Empty: ...
+
+
 #: What `getrefcount` says, in the midst of a loop, of an object that is nowhere but in the loop's variable;
-#: and of one that is also in what is looped over.  A debugger may add to it: such a one is not believed.
+#: of one that is also in what is looped over; and of the attributes of an object that nobody else refers to.
+#: A debugger may add to it: such a one is not believed.
 ALONE = min(_count_once(map(list, ((),))), 2)
 WITHIN = min(_count_once([[]]), 3)
+ATTRIBUTES = min(_count_attributes(_Empty()), 3)
+
+
+def is_flat(value: Any, kind: type[object], is_ours: bool) -> bool:
+    """Whether a tuple, list or dictionary is settled, and made of atoms: pickling and loading it can't fail.
+
+    Args:
+        value: any object.
+        kind: its class.
+        is_ours: whether nobody refers to it but who asks.
+    """
+    try:
+        if kind is tuple or (is_ours and kind is list):
+            return ATOMS.issuperset(map(type, value))
+        if is_ours and kind is dict:
+            return ATOMS.issuperset(map(type, value.values())) and ATOMS.issuperset(map(type, value))
+    except TypeError:  # a metaclass may leave its classes unhashable
+        pass
+    return False
 
 
 def is_settled(value: Any, is_ours: bool, depth: int = DEPTH) -> bool:
@@ -60,25 +91,27 @@ def is_settled(value: Any, is_ours: bool, depth: int = DEPTH) -> bool:
     Args:
         value: any object.
         is_ours: whether nobody refers to it but who asks.
-        depth: how many containers within each other are looked into.
+        depth: how many objects within each other are looked into.
     """
     kind = type_of(value)
-    if kind is str or kind is int or kind is float:
-        return True
-    if kind is list or kind is dict or kind is set:
-        if not is_ours or (kind is set and getweakrefcount(value)):
-            return False
-    elif kind is not tuple and kind is not frozenset:
-        return is_ours if kind is bytearray else _is_settled_kind(kind, value, is_ours)
-    if kind is dict and not _are_atoms(value):
+    try:
+        test = _tests.get(kind) or _test_for(kind)
+    except Exception:  # a metaclass may leave its classes unhashable, and nameless
         return False
-    parts: Iterable[object] = value.values() if kind is dict else value
-    if _are_atoms(parts):
-        return True
-    if not depth or len(value) > MOST_PARTS:
+    return test(value, is_ours, depth)
+
+
+def _are_settled(parts: Collection[Any], is_ours: bool, depth: int) -> bool:
+    """Whether all parts are settled of something that is looked into; the whole is ``is_ours``."""
+    try:
+        if ATOMS.issuperset(map(type, parts)):
+            return True
+    except TypeError:
+        return False
+    if not depth or len(parts) > MOST_PARTS:
         return False
     for part in parts:
-        kind = type(part)
+        kind = type_of(part)
         if kind is str or kind is int or kind is float or part is None:
             continue
         held = getrefcount(part)
@@ -87,49 +120,110 @@ def is_settled(value: Any, is_ours: bool, depth: int = DEPTH) -> bool:
     return True
 
 
-def _are_atoms(values: Iterable[object]) -> bool:
-    try:
-        return ATOMS.issuperset(map(type, values))
-    except TypeError:  # a metaclass may leave its classes unhashable
-        return False
+# -- tests: whether an object of some class is settled ------------------------
 
 
-def _is_settled_kind(kind: type[object], value: Any, is_ours: bool) -> bool:
-    known = _kind_of(kind)
-    if known == _ARRAY:
-        return is_ours and not getweakrefcount(value) and _is_own(value)
-    if known == _ZONED:
-        return value.tzinfo is None or _kind_of(type_of(value.tzinfo)) == _CONSTANT
-    return known == _CONSTANT
+def _always(_value: Any, _is_ours: bool, _depth: int) -> bool:
+    return True
 
 
-def _is_own(array: Any) -> bool:
+def _never(_value: Any, _is_ours: bool, _depth: int) -> bool:
+    return False
+
+
+def _is_bytearray_settled(_value: Any, is_ours: bool, _depth: int) -> bool:
+    return is_ours
+
+
+def _is_list_settled(value: Any, is_ours: bool, depth: int) -> bool:
+    return is_ours and _are_settled(value, is_ours, depth)
+
+
+def _is_set_settled(value: Any, is_ours: bool, depth: int) -> bool:
+    return is_ours and not getweakrefcount(value) and _are_settled(value, is_ours, depth)
+
+
+def _is_dict_settled(value: Any, is_ours: bool, depth: int) -> bool:
+    return is_ours and _are_settled(value.values(), is_ours, depth) and _are_settled(value, False, 0)
+
+
+def _is_array_settled(value: Any, is_ours: bool, _depth: int) -> bool:
     """Whether a NumPy array has its memory, and what it is made of, to itself."""
-    kind = array.dtype
-    return bool(array.base is None and array.flags.owndata and kind.names is None and not kind.hasobject)
+    if not is_ours or getweakrefcount(value) or value.base is not None or not value.flags.owndata:
+        return False
+    kind = value.dtype
+    return kind.names is None and not kind.hasobject
 
 
-def _kind_of(kind: type[object]) -> int:
-    try:
-        known = _kinds.get(kind)
-        if known is None:
-            if len(_kinds) >= MOST_KINDS:
-                _kinds.clear()
-            known = _kinds[kind] = _find_out(kind)
-    except Exception:  # a metaclass may leave its classes unhashable, and nameless
-        return _OTHER
-    return known
+def _is_time_settled(value: Any, _is_ours: bool, _depth: int) -> bool:
+    return value.tzinfo is None or is_settled(value.tzinfo, False, 0)
 
 
-def _find_out(kind: type[object]) -> int:
+def _is_member_settled(value: Any, _is_ours: bool, _depth: int) -> bool:
+    return type(value._value_) in ATOMS
+
+
+def _is_object_settled(value: Any, is_ours: bool, depth: int) -> bool:
+    if not is_ours or getweakrefcount(value) or _count_attributes(value) > ATTRIBUTES:
+        return False
+    return _are_settled(value.__dict__.values(), is_ours, depth)
+
+
+def _test_of_slots(parts_of: Callable[[Any], tuple[Any, ...]]) -> Test:
+    def are_slots_settled(value: Any, is_ours: bool, depth: int) -> bool:
+        if not is_ours or getweakrefcount(value):
+            return False
+        try:
+            parts = parts_of(value)
+        except AttributeError:
+            return False
+        return _are_settled(parts, False, depth)
+
+    return are_slots_settled
+
+
+_BUILT_IN: dict[type[object], Test] = {
+    tuple: _are_settled,
+    list: _is_list_settled,
+    dict: _is_dict_settled,
+    set: _is_set_settled,
+    frozenset: _are_settled,
+    bytearray: _is_bytearray_settled,
+    **dict.fromkeys(ATOMS, _always),
+}
+_tests = _BUILT_IN.copy()
+
+
+def _test_for(kind: type[object]) -> Test:
+    if len(_tests) >= MOST_KINDS:
+        _tests.clear()
+        _tests.update(_BUILT_IN)
+    test = _tests[kind] = _find_test(kind)
+    return test
+
+
+def _find_test(kind: type[object]) -> Test:
     module, name = kind.__module__, kind.__name__
+    if name in CONSTANT.get(module, ()):
+        return _always
+    if module == "datetime" and name in ZONED:
+        return _is_time_settled
     if module == "numpy":
         if name == "ndarray":
-            return _ARRAY
+            return _is_array_settled
         bases = {base.__name__ for base in kind.__mro__}
-        is_constant = "generic" in bases and not bases & {"void", "object_"}
-    elif module == "datetime" and name in ZONED:
-        return _ZONED
-    else:
-        is_constant = kind is type(None) or name in CONSTANT.get(module, ())
-    return _CONSTANT if is_constant else _OTHER
+        return _always if "generic" in bases and not bases & {"void", "object_"} else _never
+    return _find_test_of_class(kind)
+
+
+def _find_test_of_class(kind: type[object]) -> Test:
+    from offloop.child import plain
+
+    if plain.is_plain(kind):
+        return _is_object_settled
+    if plain.is_named_tuple(kind):
+        return _are_settled
+    if plain.is_enumeration(kind):
+        return _is_member_settled
+    parts_of = plain.slots_of(kind)
+    return _never if parts_of is None else _test_of_slots(parts_of)
