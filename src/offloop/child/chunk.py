@@ -161,10 +161,10 @@ class _Run:
 
     def _taken(self, value: Any, kind: type[Any], is_ours: bool) -> Any:
         """Take in a result that is not as simple as most; returns what stands for it among the values."""
-        if kind is tuple or kind is list or kind is dict:
-            pass  # to look through it would take as long as to pickle it
-        elif self._pickles and is_settled(value, is_ours):
+        if self._pickles and is_settled(value, is_ours):
             return self._keep.settled(len(self._values), value)
+        if kind is dict or kind is list or kind is tuple:
+            pass
         elif hasattr(kind, "__await__") or kind is AsyncGeneratorType:
             self._waiting[len(self._values)] = value
             return None

@@ -106,17 +106,18 @@ def _are_settled(parts: Collection[Any], is_ours: bool, depth: int) -> bool:
     try:
         if ATOMS.issuperset(map(type, parts)):
             return True
-    except TypeError:
-        return False
-    if not depth or len(parts) > MOST_PARTS:
-        return False
-    for part in parts:
-        kind = type_of(part)
-        if kind is str or kind is int or kind is float or part is None:
-            continue
-        held = getrefcount(part)
-        if not is_settled(part, is_ours and held <= WITHIN, depth - 1):
+        if not depth or len(parts) > MOST_PARTS:
             return False
+        for part in parts:
+            kind = type_of(part)
+            if kind in ATOMS:
+                continue
+            held = getrefcount(part)
+            test = _tests.get(kind) or _test_for(kind)
+            if not test(part, is_ours and held <= WITHIN, depth - 1):
+                return False
+    except Exception:  # a metaclass may leave its classes unhashable, and nameless
+        return False
     return True
 
 
