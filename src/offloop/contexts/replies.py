@@ -14,8 +14,8 @@ from offloop.reentry import raise_later
 from offloop.wire.codec import ReplyDecoder
 from offloop.wire.definitions import Definitions
 from offloop.wire.failure import decode_failure
-from offloop.wire.loading import LONG
 from offloop.wire.frames import BUFFERS, LENT, RAW, ProtocolError, Record, split_buffers
+from offloop.wire.loading import LONG
 
 
 class Replies:
@@ -49,7 +49,8 @@ class Replies:
                 is_mutable = ref > 0
                 self._fetches.begin(source, is_mutable, lambda made: owner.link_result(id, made, start, end))
                 return
-            value = self.decode(flags, payload) if flags or len(payload) >= LONG or not payload else self._load(payload)
+            is_short = not flags and 0 < len(payload) < LONG
+            value = self._load(payload) if is_short else self.decode(flags, payload)
         except BaseException as error:
             problem = unloadable_reply("a result", name_behind(flags, ref, payload), error)
             owner.link_failure(id, problem, start, end)
