@@ -300,7 +300,7 @@ class MapRun:
             self._reporter = Reporter(options.progress, loop.time)
         return Feed(
             self._worker,
-            functools.partial(CallableTask[Any], run_star_chunk if self._star else run_chunk, self._fn),
+            functools.partial(CallableTask, run_star_chunk if self._star else run_chunk, self._fn),
             self._iterables,
             self._chunker(workers),
             slots=CHUNKS_PER_WORKER * workers,

@@ -10,6 +10,7 @@ from offloop.scheduling.chunking import (
     GROWTH,
     LONG_CHUNK,
     MOST_BET,
+    MOST_ITEMS,
     SHORT_ITEM,
     TARGET,
     TURN,
@@ -29,10 +30,23 @@ def test_each_worker_gets_its_share_of_fast_items_once_one_is_known() -> None:
 def test_a_second_map_bets_at_once_on_what_the_first_learned() -> None:
     chunks, _ = simulate(light(400, past_of(1e-7)), [1e-7] * 400, 2)
     assert sizes(chunks) == [200, 200]
-    second = light(100_000, past_of(1e-7))
-    assert second.next_size() == MOST_BET
+    past = past_of(1e-7)
+    second = light(100_000, past)
+    assert second.next_size() == past.proven > MOST_BET
     assert second.outstanding(8) == 8
     assert light(100_000, past_of(1.9e-5)).next_size() == min(MOST_BET, int(TARGET / 1.9e-5))
+
+
+def test_a_second_map_bets_as_many_items_as_have_proven_well_but_not_more_than_a_share() -> None:
+    past = Past()
+    simulate(light(200_000, past), [1e-7] * 200_000, 2)
+    chunks, _ = simulate(light(200_000, past), [1e-7] * 200_000, 2)
+    assert sizes(chunks)[:9] == [MOST_ITEMS] * 9
+    assert light(10_000, past).next_size() == 2_500
+    second = light(10_000, past)
+    second.lost()  # its worker died
+    assert second.next_size() == 2_500, "of this map, which is known"
+    assert light(10_000, past).next_size() == MOST_BET
 
 
 @pytest.mark.parametrize(
@@ -61,10 +75,13 @@ def test_a_slow_item_in_a_map_is_a_warning_for_the_next_ones_until_it_is_forgott
 
 @pytest.mark.parametrize("seconds", [1e-4, 1e-2])
 def test_a_bet_that_is_lost_costs_next_to_nothing(seconds: float) -> None:
-    chunks, ended = simulate(light(1000, past_of(1e-7)), [seconds] * 1000, 2)
-    assert sizes(chunks)[:2] == [min(MOST_BET, max(1, int(TARGET / seconds)))] * 2
-    assert sum(sizes(chunks)) == 1000
-    assert ended < seconds * 500 * 1.1 + TARGET
+    past = past_of(1e-7)
+    past.proven = MOST_ITEMS
+    for bet in (past_of(1e-7), past):
+        chunks, ended = simulate(light(1000, bet), [seconds] * 1000, 2)
+        assert sizes(chunks)[:2] == [min(MOST_BET, max(1, int(TARGET / seconds)))] * 2
+        assert sum(sizes(chunks)) == 1000
+        assert ended < seconds * 500 * 1.1 + TARGET
 
 
 def test_nothing_is_bet_after_what_was_not_light_until_a_map_was() -> None:

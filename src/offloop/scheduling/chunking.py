@@ -81,14 +81,16 @@ class Past:
         pickle: expected seconds per item to pickle it.
         longest: seconds of the longest chunk, less if that is some maps ago.
         is_light: whether items and results were numbers and short texts, in the latest map.
+        proven: the most items of a chunk that came back, since one was lost.
     """
 
-    __slots__ = ("is_light", "item", "longest", "pickle")
+    __slots__ = ("is_light", "item", "longest", "pickle", "proven")
 
     def __init__(self) -> None:
         self.item: float | None = None
         self.pickle = self.longest = 0.0
         self.is_light = True
+        self.proven = 0
 
 
 class Chunker:
@@ -153,7 +155,7 @@ class Chunker:
         self._may_bet = may_bet and past.is_light and self._fixed is None
         self._share = 0  # most items of a bet
         if length is not None and length > FEW_ITEMS * workers:
-            self._share = min(-(-length // workers), MOST_BET)
+            self._share = min(-(-length // workers), max(MOST_BET, past.proven))
         if self._may_bet:
             self._item, self._pickle = past.item, past.pickle
 
@@ -163,7 +165,8 @@ class Chunker:
             return self._fixed
         size, most = self._size, self._fair_share()
         if self.is_bet:
-            size = most = self._stake()
+            size = self._stake()
+            most = max(most, MOST_BET)
         if size == 1:
             return 1
         held = self._pull + self._pickle
@@ -260,6 +263,11 @@ class Chunker:
         past = self._past
         past.item, past.pickle, past.longest = self._item, self._pickle, self._longest
         past.is_light = self._is_light
+        past.proven = max(past.proven, size)
+
+    def lost(self) -> None:
+        """Note that a chunk failed as a whole."""
+        self._past.proven = 0
 
     def _allowed(self, size: int) -> int:
         """The size that durations allow, now that a chunk of ``size`` has come back."""
