@@ -69,17 +69,9 @@ class Sender:
 
     def send(self, items: Sequence[S]) -> list[tuple[S, BaseException]]:
         """Send tasks; returns those that can't be pickled, with the errors."""
-        if self._path.has_changed():
-            self._write(frame(PATH, self._encoder.encode(path_entries())))
-        if verbosity.version() != self._verbosity:
-            settings = verbosity.settings()
-            self._verbosity = settings["version"]
-            self._write(frame(VERBOSITY, self._encoder.encode(settings)))
-        if self._lending.exchange.has_news:
-            for told in self._lending.exchange.settle():
-                self._write(told)
+        self._add_news()
         failed: list[tuple[S, BaseException]] = []
-        reference, pack, contexts = self._encoder.reference, HEADER.pack, self._contexts
+        reference, pack, contexts, small = self._encoder.reference, HEADER.pack, self._contexts, self._small
         for item in items:
             fn = item.fn
             try:
@@ -87,14 +79,21 @@ class Sender:
                     self._add(RUN, 0, item, item.task)
                 elif item.kwargs:
                     self._add(CALL, ref, item, shared_call(item.args, item.kwargs))
-                elif item.args:
-                    self._add_arguments(ref, item, item.args)
+                elif (args := item.args) and not _are_atoms(args):
+                    self._add(CALL_ARGS, ref, item, shared(args))
                 else:
-                    if item.context is not contexts.last and not contexts.is_same(item.context):
-                        self._change_context(item.context)
-                    self._small.append(
-                        pack(MAGIC, CALL, item.flags, ref, item.id, 0, item.attempt, item.cost)
-                    )
+                    payload = dumps(args, PROTOCOL) if args else b""
+                    if (size := len(payload)) > JOIN:  # a long text
+                        self._add_pickled(CALL_ARGS, ref, item, payload)
+                    else:
+                        if item.context is not contexts.last and not contexts.is_same(item.context):
+                            self._change_context(item.context)
+                        kind = CALL_ARGS if args else CALL
+                        small.append(
+                            pack(MAGIC, kind, item.flags, ref, item.id, size, item.attempt, item.cost)
+                        )
+                        if size:
+                            small.append(payload)
             except BaseException as error:
                 self._encoder.give_up()
                 failed.append((item, unpicklable_task(item.task, error)))
@@ -105,6 +104,18 @@ class Sender:
             contexts.doubt()
         return failed
 
+    def _add_news(self) -> None:
+        """Put what the worker has to know of in front of the next tasks."""
+        if self._path.has_changed():
+            self._write(frame(PATH, self._encoder.encode(path_entries())))
+        if verbosity.version() != self._verbosity:
+            settings = verbosity.settings()
+            self._verbosity = settings["version"]
+            self._write(frame(VERBOSITY, self._encoder.encode(settings)))
+        if self._lending.exchange.has_news:
+            for told in self._lending.exchange.settle():
+                self._write(told)
+
     def _flush(self) -> None:
         self._join()
         self._outbox.write(self._parts)
@@ -114,13 +125,6 @@ class Sender:
         if self._small:
             self._parts.append(b"".join(self._small))
             self._small.clear()
-
-    def _add_arguments(self, ref: int, item: Sendable, args: tuple[Any, ...]) -> None:
-        for value in args:
-            if type(value) not in ATOMS:
-                self._add(CALL_ARGS, ref, item, shared(args))
-                return
-        self._add_pickled(CALL_ARGS, ref, item, dumps(args, PROTOCOL))
 
     def _add(self, kind: int, ref: int, item: Sendable, content: object) -> None:
         buffers = LargeBuffers()
@@ -177,6 +181,13 @@ class Sender:
         self._write(frame(FORGET, ref=ref))
         if self._contexts.last is not None:
             self._contexts.doubt()  # a value may refer to what was forgotten
+
+
+def _are_atoms(values: tuple[Any, ...]) -> bool:
+    for value in values:  # noqa: SIM110 - a generator for `all` costs more than the values
+        if type(value) not in ATOMS:
+            return False
+    return True
 
 
 def unpicklable_task(task: Any, error: BaseException) -> SerializationError:
