@@ -45,8 +45,16 @@ def test_a_second_map_bets_as_many_items_as_have_proven_well_but_not_more_than_a
     assert light(10_000, past).next_size() == 2_500
     second = light(10_000, past)
     second.lost()  # its worker died
-    assert second.next_size() == 2_500, "of this map, which is known"
+    assert second.next_size() == MOST_BET
+    second.record(2_500, 2_500 * 1e-7)  # one that was under way in another worker
     assert light(10_000, past).next_size() == MOST_BET
+    simulate(light(10_000, past), [1e-7] * 10_000, 2)
+    assert light(10_000, past).next_size() > MOST_BET
+    past = past_of(1e-7)
+    given = Chunker(2, length=100_000, chunksize=50_000, past=past)
+    given.sent(50_000)
+    given.record(50_000, 50_000 * 1e-7)
+    assert light(100_000, past).next_size() == past_of(1e-7).proven, "a size that was given proves nothing"
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,8 @@ GROWTH = 4
 #: The same for one that is expected to take no longer than `WORTH_SPLITTING`.  With that, and one chunk a
 #: worker before the first came back, maps of 100 to 1,000 no-ops take 0.6 of the time.
 LEAP = 16
-#: Most items in a bet.  They all fail if one of them ends its worker.
+#: Most items in a bet, as all fail if one of them ends its worker; or, where chunks of earlier maps were
+#: larger and none was lost, as many as those had.
 MOST_BET = 256
 #: Where there are no more items for each worker, they go one by one, as many chunks as may be outstanding:
 #: nothing of such a map has to be sent again.
@@ -81,7 +82,7 @@ class Past:
         pickle: expected seconds per item to pickle it.
         longest: seconds of the longest chunk, less if that is some maps ago.
         is_light: whether items and results were numbers and short texts, in the latest map.
-        proven: the most items of a chunk that came back, since one was lost.
+        proven: the most items of a chunk that came back, in maps of which no chunk was lost.
     """
 
     __slots__ = ("is_light", "item", "longest", "pickle", "proven")
@@ -107,6 +108,7 @@ class Chunker:
 
     __slots__ = (
         "_fixed",
+        "_has_lost",
         "_hold",
         "_is_light",
         "_item",
@@ -151,6 +153,7 @@ class Chunker:
         self._next_hold = FIRST_HOLD
         self._past = past = Past() if past is None else past
         self._longest = past.longest / 2  # seconds of a chunk; what was slow is forgotten in time
+        self._has_lost = False  # whether a chunk failed as a whole
         self._is_light = True  # whether items and results are numbers and short texts
         self._may_bet = may_bet and past.is_light and self._fixed is None
         self._share = 0  # most items of a bet
@@ -263,11 +266,14 @@ class Chunker:
         past = self._past
         past.item, past.pickle, past.longest = self._item, self._pickle, self._longest
         past.is_light = self._is_light
-        past.proven = max(past.proven, size)
+        if self._fixed is None and not self._has_lost:
+            past.proven = max(past.proven, size)
 
     def lost(self) -> None:
         """Note that a chunk failed as a whole."""
+        self._has_lost = True
         self._past.proven = 0
+        self._share = min(self._share, MOST_BET)
 
     def _allowed(self, size: int) -> int:
         """The size that durations allow, now that a chunk of ``size`` has come back."""
