@@ -9,13 +9,13 @@ from typing import Any
 from offloop.child.faults import unloadable_reply
 from offloop.contexts.fetching import Fetches
 from offloop.contexts.lending import Lending
+from offloop.contexts.loading import LONG, without_collections
 from offloop.link import LinkOwner
 from offloop.reentry import raise_later
 from offloop.wire.codec import ReplyDecoder
 from offloop.wire.definitions import Definitions
 from offloop.wire.failure import decode_failure
 from offloop.wire.frames import BUFFERS, LENT, RAW, ProtocolError, Record, split_buffers
-from offloop.wire.loading import LONG
 
 
 class Replies:
@@ -34,6 +34,11 @@ class Replies:
         """A task's result; raises what loading the user's objects raises."""
         if not payload:
             return None
+        if flags & LENT or len(payload) >= LONG:
+            return without_collections(lambda: self._decode(flags, payload))
+        return self._decode(flags, payload)
+
+    def _decode(self, flags: int, payload: bytes | memoryview) -> Any:
         if flags & LENT:
             return self._decoder.decode(*self._lending.open(payload))
         if flags & BUFFERS:
@@ -44,13 +49,15 @@ class Replies:
         """Hand on a result, or that it can't be loaded."""
         _, flags, ref, id, start, end, payload = record
         try:
-            if flags & RAW and self.in_slices:
+            if not flags and 0 < len(payload) < LONG:
+                value = self._load(payload)
+            elif flags & RAW and self.in_slices:
                 _, (source,) = self._lending.open(payload)
                 is_mutable = ref > 0
                 self._fetches.begin(source, is_mutable, lambda made: owner.link_result(id, made, start, end))
                 return
-            is_short = not flags and 0 < len(payload) < LONG
-            value = self._load(payload) if is_short else self.decode(flags, payload)
+            else:
+                value = self.decode(flags, payload)
         except BaseException as error:
             problem = unloadable_reply("a result", name_behind(flags, ref, payload), error)
             owner.link_failure(id, problem, start, end)

@@ -16,7 +16,6 @@ from types import FunctionType
 
 from offloop.wire import cpickle as pickle
 from offloop.wire.byvalue import CODE, make_like, type_of
-from offloop.wire.loading import load
 from offloop.wire.pickling import MessageEncoder, defined, is_named
 
 TYPE_CHECKING = False
@@ -207,7 +206,7 @@ class Decoder:
         Raises:
             Exception: whatever unpickling raises.
         """
-        return load(data, (*self._resolver, *buffers) if buffers else self._resolver)
+        return pickle.loads(data, buffers=(*self._resolver, *buffers) if buffers else self._resolver)
 
     def number_of(self, obj: object) -> int:
         """The number of a function or class that came as a definition; 0 for any other object."""
@@ -284,9 +283,9 @@ class ReplyDecoder:
 
     def __init__(self, definitions: Definitions) -> None:
         self._resolver = (definitions.resolve,)
-        #: `decode` of a short message without buffers, as C code alone.
+        #: `decode` of a message without buffers, as C code alone.
         self.load: Callable[[bytes | memoryview], Any] = partial(pickle.loads, buffers=self._resolver)
 
     def decode(self, data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
         """Unpickle a message of `ReplyEncoder.encode`; as `Decoder.decode`."""
-        return load(data, (*self._resolver, *buffers) if buffers else self._resolver)
+        return pickle.loads(data, buffers=(*self._resolver, *buffers) if buffers else self._resolver)
