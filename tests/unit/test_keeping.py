@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import enum
 import pickle
 import sys
 import threading
@@ -151,6 +152,38 @@ def test_of_settled_results_those_of_a_class_that_cannot_be_loaded_fail(
     assert values == [Path("0"), None, Path("2"), None]
     assert sorted(failures.errors) == [1, 3]
     assert "Row could not be loaded" in str(failures.errors[1])
+
+
+def test_of_containers_those_that_cannot_be_loaded_fail_alone(task: PicklingTask) -> None:
+    class Odd(enum.Enum):
+        ONE = 1
+        NAN = float("nan")  # which is no other NaN's equal, so that it can't be found
+
+    def make(item: int) -> Any:
+        return [(1, [Odd.ONE]), (1, [Odd.NAN]), (2, [3]), Odd.ONE, Odd.NAN, Odd.ONE, {Odd.NAN}, {4}][item]
+
+    _, values, failures = task.arrived(run_chunk(make, range(8)))
+    assert sorted(failures.errors) == [1, 4, 6]
+    assert [values[2], values[3].value, values[7]] == [(2, [3]), 1, {4}]
+
+
+async def test_what_is_awaited_comes_behind_the_last_result(task: PicklingTask) -> None:
+    array = np.zeros(100_000)
+
+    async def change(item: int) -> None:
+        array[:] = -1
+
+    def make(item: int) -> Any:
+        array[:] = item
+        return array if item == 3 else change(item)
+
+    assert task.arrived(await run_chunk(make, range(4)))[1][3][0] == 3
+
+
+def test_a_generator_becomes_a_list(task: PicklingTask) -> None:
+    lists = [[], [0], [0, 1], [[2]]]
+    made = run_chunk(lambda item: (each for each in lists[item]), range(4))  # type: ignore[attr-defined]
+    assert task.arrived(made)[1] == lists
 
 
 async def test_awaited_results_are_as_they_were_when_they_came(task: PicklingTask) -> None:

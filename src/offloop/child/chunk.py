@@ -19,7 +19,7 @@ from sys import getrefcount
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from offloop.child.keeping import AsIs
-from offloop.child.settled import ALONE, is_flat, is_settled
+from offloop.child.settled import ALONE, forget_classes, is_flat, is_settled
 from offloop.errors import TaskCancelled
 from offloop.task import current_task
 from offloop.wire.byvalue import type_of
@@ -161,17 +161,16 @@ class _Run:
 
     def _taken(self, value: Any, kind: type[Any], is_ours: bool) -> Any:
         """Take in a result that is not as simple as most; returns what stands for it among the values."""
-        if self._pickles and is_settled(value, is_ours):
-            return self._keep.settled(len(self._values), value)
-        if kind is dict or kind is list or kind is tuple:
-            pass
-        elif hasattr(kind, "__await__") or kind is AsyncGeneratorType:
-            self._waiting[len(self._values)] = value
-            return None
-        elif kind is GeneratorType:
-            value = list(value)
         index = len(self._values)
-        return self._keep.result(index, value, is_ours, is_last=index + 1 == self._size)
+        is_last = index + 1 == self._size and not self._waiting
+        if self._pickles and not is_last and is_settled(value, is_ours):
+            return self._keep.settled(index, value)
+        if kind is GeneratorType:
+            return self._taken(list(value), list, is_ours=True)
+        if not (kind is dict or kind is list or kind is tuple) and _is_to_be_awaited(kind):
+            self._waiting[index] = value
+            return None
+        return self._keep.result(index, value, is_last=is_last)
 
     def _check(self) -> None:
         """End the chunk if it was cancelled, and that item had caught what it got."""
@@ -179,6 +178,7 @@ class _Run:
             self._task.raise_if_cancelled()
 
     def _outcome(self) -> Outcome:
+        forget_classes()
         return self._keep.outcome(time.perf_counter() - self._began, self._values)
 
     def _contained(self, error: BaseException, frames: int) -> BaseException:
@@ -203,7 +203,7 @@ class _Run:
                 try:
                     value = await _settle(value)
                     if not (self._pickles and is_flat(value, type_of(value), is_ours=False)):
-                        value = self._keep.result(index, value, is_ours=False, is_last=not waiting)
+                        value = self._keep.result(index, value, is_last=not waiting)
                     self._values[index] = value
                 except BaseException as error:
                     if _is_from_outside(error, runner):
@@ -225,6 +225,10 @@ def _running_task() -> RunningTask | None:
         return cast("RunningTask", current_task())
     except LookupError:
         return None
+
+
+def _is_to_be_awaited(kind: type[Any]) -> bool:
+    return hasattr(kind, "__await__") or kind is AsyncGeneratorType
 
 
 async def _settle(value: Any) -> Any:

@@ -13,7 +13,6 @@ from _pickle import PickleBuffer
 
 from offloop.child.faults import unloadable_reply, unpicklable
 from offloop.child.layout import LargeBuffers
-from offloop.child.settled import is_settled
 from offloop.errors import SerializationError, TaskCancelled
 from offloop.wire.byvalue import type_of
 from offloop.wire.cpickle import loads
@@ -22,13 +21,11 @@ from offloop.wire.pickling import defined
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, TypeAlias
 
     #: Seconds that a chunk took, a value for each item that was run, and what failed.
     Outcome: TypeAlias = "tuple[float, list[Any], Failures | None]"
-    #: Indices of results, and an entry for each, by their class.
-    _ByClass: TypeAlias = "dict[type[Any], tuple[list[int], list[Any]]]"
 
 
 class Failures:
@@ -54,13 +51,12 @@ class AsIs:
         self._seen_by_parent = seen_by_parent
         self._errors: dict[int, BaseException] = {}
 
-    def result(self, index: int, value: Any, is_ours: bool, *, is_last: bool) -> Any:
+    def result(self, index: int, value: Any, *, is_last: bool) -> Any:
         """Keep the result of an item; returns what stands for it among the values.
 
         Args:
             index: of the item, within its chunk.
             value: the result.
-            is_ours: whether nobody refers to it but who asks.
             is_last: whether no other item follows.
         """
         return value
@@ -97,45 +93,39 @@ class Pickled:
     ) -> None:
         self._encode = encode
         self._encode_failure = encode_failure
-        self._large = LargeBuffers()  # of the result in hand
-        self._latest = -1  # the index of the one that was taken last
-        self._pickles: _ByClass = {}
-        self._settled: _ByClass = {}
-        self._packs: list[tuple[Any, ...]] = []
+        self._latest = -1  # the index of the result that was taken last
+        self._settled: dict[type[Any], tuple[list[int], list[Any]]] = {}  # indices and results, by class
+        self._names: dict[type[Any], bytes] = {}
+        self._together: list[tuple[Any, ...]] = []
+        self._alone: list[tuple[Any, ...]] = []
         self._failures: list[tuple[int, bytes]] = []
         self._seconds = 0.0
         self._values: list[Any] = []
 
-    def result(self, index: int, value: Any, is_ours: bool, *, is_last: bool) -> None:
-        """As `AsIs.result`; large buffers are copied, unless nothing follows that could change them.
+    def result(self, index: int, value: Any, *, is_last: bool) -> None:
+        """As `AsIs.result`; large buffers are copied, unless no other item follows.
 
         Raises:
             SerializationError: it can't be pickled.
         """
-        large = self._large
+        large = LargeBuffers()
         try:
             data = self._encode(value, large.take)
+        except TaskCancelled:
+            raise
         except BaseException as error:  # user code: it may exit
-            large.clear()
-            if isinstance(error, TaskCancelled):
-                raise
             raise unpicklable("a result", value, error) from error
-        if large:
-            stays = is_last or is_settled(value, is_ours)
-            buffers = [PickleBuffer(each if stays else _copied(each)) for each in large]
-            large.clear()
-            self._packs.append((_name_of(type_of(value)), [index], [data], *buffers))
-        else:
-            indices, pickles = _of_class(self._pickles, type_of(value))
-            indices.append(index)
-            pickles.append(data)
+        buffers = map(PickleBuffer, large if is_last else map(_copied, large))
+        self._alone.append((self._name_of(type_of(value)), index, data, *buffers))
         self._latest = index
 
     def settled(self, index: int, value: Any) -> None:
         """As `AsIs.settled`; it is pickled with others of its class."""
-        indices, results = _of_class(self._settled, type_of(value))
-        indices.append(index)
-        results.append(value)
+        alike = self._settled.get(kind := type_of(value))
+        if alike is None:
+            alike = self._settled[kind] = [], []
+        alike[0].append(index)
+        alike[1].append(value)
         self._latest = index
 
     def has_taken(self, index: int) -> bool:
@@ -148,16 +138,15 @@ class Pickled:
 
     def outcome(self, seconds: float, values: list[Any]) -> Any:
         """As `AsIs.outcome`; or what becomes that when it is loaded."""
-        for kind, (indices, results) in self._settled.items():
-            self._pack(kind, indices, results)
-        self._packs += [(_name_of(kind), *pickles) for kind, pickles in self._pickles.items()]
-        if not self._packs and not self._failures:
+        while self._settled:
+            kind, (indices, results) = self._settled.popitem()
+            self._pickle_together(kind, indices, results)
+        if not self._together and not self._alone and not self._failures:
             return seconds, values, None
         self._seconds, self._values = seconds, values
         return self
 
-    def _pack(self, kind: type[Any], indices: list[int], results: list[Any]) -> None:
-        """Pickle results of one class together."""
+    def _pickle_together(self, kind: type[Any], indices: list[int], results: list[Any]) -> None:
         large = LargeBuffers()
         try:
             data = self._encode(results, large.take)
@@ -166,36 +155,25 @@ class Pickled:
         except BaseException:  # of one of them, and each is told of alone
             for index, value in zip(indices, results, strict=True):
                 try:
-                    self.result(index, value, is_ours=True, is_last=True)
+                    self.result(index, value, is_last=True)
                 except SerializationError as error:
                     self.failure(index, error)
         else:
-            self._packs.append((_name_of(kind), indices, data, *map(PickleBuffer, large)))
+            self._together.append((self._name_of(kind), indices, data, *map(PickleBuffer, large)))
+
+    def _name_of(self, kind: type[Any]) -> bytes:
+        try:
+            name = self._names.get(kind)
+            if name is None:
+                name = self._names[kind] = f"{kind.__module__}.{kind.__qualname__}".encode()
+        except Exception:  # a metaclass may do anything
+            return b""
+        return name
 
     def __reduce__(self) -> tuple[Any, ...]:
         # At the other end, what looks up definitions stands in the place of `defined`.
-        return load_outcome, (defined, self._seconds, self._values, self._packs, self._failures)
-
-
-class _Nameless:
-    """In the place of classes that can't be looked up."""
-
-
-def _of_class(table: _ByClass, kind: type[Any]) -> tuple[list[int], list[Any]]:
-    """What there is of this class."""
-    try:
-        return table[kind]
-    except KeyError:
-        return table.setdefault(kind, ([], []))
-    except Exception:  # a metaclass may leave its classes unhashable
-        return table.setdefault(_Nameless, ([], []))
-
-
-def _name_of(kind: type[Any]) -> bytes:
-    try:
-        return b"" if kind is _Nameless else f"{kind.__module__}.{kind.__qualname__}".encode()
-    except Exception:  # a metaclass may do anything
-        return b""
+        kept = self._together, self._alone, self._failures
+        return load_outcome, (defined, self._seconds, self._values, *kept)
 
 
 def _copied(buffer: memoryview) -> bytes | bytearray:
@@ -206,7 +184,8 @@ def load_outcome(
     resolve: Callable[[int], Any],
     seconds: float,
     values: list[Any],
-    packs: Iterable[tuple[Any, ...]],
+    together: Iterable[tuple[Any, ...]],
+    alone: Iterable[tuple[Any, ...]],
     failures: Iterable[tuple[int, bytes]],
 ) -> Outcome:
     """The outcome of a chunk whose results were kept as pickles; one that can't be loaded fails alone.
@@ -214,34 +193,33 @@ def load_outcome(
     Args:
         resolve: what looks up definitions.
         seconds: that the chunk took.
-        values: a result an item, or None in the place of one that is in a pack.
-        packs: each a class's name, the indices of results of that class, a pickle for each or a pickle of
-            a list of them all, and the buffers that were left out of it.
+        values: a result an item, or None in the place of one that was pickled.
+        together: a class's name, the indices of results of that class, the pickle of a list of them, and
+            the buffers that were left out of it.
+        alone: the name of a result's class, its index, its pickle and buffers.
         failures: the indices and the pickles of what was raised.
     """
     from offloop.wire.failure import decode_failure
 
+    errors: dict[int, BaseException] = {}
+
     def load(data: bytes, buffers: Iterable[Any] = ()) -> Any:
         return loads(data, buffers=(resolve, *buffers))
 
-    errors: dict[int, BaseException] = {}
-    for name, indices, pickles, *buffers in packs:
-        found = (resolve, *buffers)
-        are_together = type(pickles) is bytes
-        for place, data in [(indices, pickles)] if are_together else zip(indices, pickles, strict=True):
-            try:
-                loaded = loads(data, buffers=found)
-            except KeyboardInterrupt:  # a Ctrl-C
-                raise
-            except BaseException as error:  # user code: it may exit
-                for index in indices if are_together else [place]:
-                    errors[index] = unloadable_reply("a result", name, error)
-            else:
-                if are_together:
-                    for index, value in zip(indices, loaded, strict=True):
-                        values[index] = value
-                else:
-                    values[place] = loaded
+    def attempt(name: bytes, indices: Sequence[int], data: bytes, buffers: Iterable[Any]) -> Any:
+        try:
+            return load(data, buffers)
+        except KeyboardInterrupt:  # a Ctrl-C
+            raise
+        except BaseException as error:  # user code: it may exit
+            errors.update((index, unloadable_reply("a result", name, error)) for index in indices)
+            return None
+
+    for name, indices, data, *buffers in together:
+        for index, value in zip(indices, attempt(name, indices, data, buffers) or (), strict=False):
+            values[index] = value
+    for name, index, data, *buffers in alone:
+        values[index] = attempt(name, (index,), data, buffers)
     for index, data in failures:
         errors[index] = decode_failure(loads(data), load)
     return seconds, values, Failures(errors) if errors else None

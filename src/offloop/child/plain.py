@@ -1,7 +1,7 @@
 """Which classes have objects whose pickles hold what the objects hold, and nothing more.
 
-Pickling or loading such an object runs no code of the user's, so it comes to
-the same whenever it is done, as long as the parts are the same.  That is so of
+Pickling such an object runs no code of its class, so it comes to the same
+whenever it is done, as long as the parts are the same.  That is so of
 dataclasses and of most other classes, of named tuples, and of the members of
 enumerations, unless a class says otherwise by a special method.
 """
@@ -41,9 +41,7 @@ class _Plain:
 def is_plain(kind: type[object]) -> bool:
     """Whether an object of this class is made of its ``__dict__``."""
     return (
-        not kind.__itemsize__
-        and kind.__basicsize__ == _Plain.__basicsize__
-        and kind.__dictoffset__ == _Plain.__dictoffset__
+        _layout(kind) == _layout(_Plain)
         and not _hooks(kind)
         and all(type_of(own) is GetSetDescriptorType for own in _found(kind, "__dict__"))
         and _is_usual(kind)
@@ -61,6 +59,8 @@ def slots_of(kind: type[object]) -> Callable[[Any], tuple[Any, ...]] | None:
     size = object.__basicsize__ + _POINTER * (len(names) + (kind.__weakrefoffset__ > 0))
     if not names or kind.__dictoffset__ or kind.__itemsize__ or kind.__basicsize__ != size:
         return None
+    if any(type_of(_found(kind, name)[0]) is not MemberDescriptorType for name in names):
+        return None  # a property is in the way
     hooks = _hooks(kind)
     if hooks - _hooks_of_dataclasses(kind) or (not hooks and _found(kind, "__setattr__")):
         return None
@@ -91,6 +91,10 @@ def is_enumeration(kind: type[object]) -> bool:
         and kind.__reduce_ex__ is enum.Enum.__reduce_ex__
         and _is_usual(kind)
     )
+
+
+def _layout(kind: type[object]) -> tuple[int, ...]:
+    return kind.__basicsize__, kind.__itemsize__, kind.__dictoffset__, kind.__weakrefoffset__
 
 
 def _found(kind: type[object], name: str) -> list[object]:

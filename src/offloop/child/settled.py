@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 #: Classes of the standard library whose objects never change, by module.
 CONSTANT = {
-    "builtins": ("complex", "range"),
     "datetime": ("date", "timedelta", "timezone"),
     "decimal": ("Decimal",),
     "fractions": ("Fraction",),
@@ -37,6 +36,8 @@ CONSTANT = {
 ZONED = ("datetime", "time")
 #: What a container of any length may be made of.
 ATOMS = frozenset({type(None), bool, bytes, float, int, str})
+#: Those that are equal to what they become when they are pickled and loaded, as NaN is not.
+KEYS = ATOMS - {float}
 #: Parts of a container that are looked at, and how deep.  A look takes about as long as pickling.
 MOST_PARTS = 32
 DEPTH = 3
@@ -53,7 +54,7 @@ def _count_once(values: Iterable[object]) -> int:
 
 def _count_attributes(value: Any) -> int:
     state = value.__dict__
-    return getrefcount(state)
+    return getrefcount(state) if type(state) is dict else 0
 
 
 class _Empty: ...
@@ -75,23 +76,28 @@ def is_flat(value: Any, kind: type[object], is_ours: bool) -> bool:
         kind: its class.
         is_ours: whether nobody refers to it but who asks.
     """
+    if kind is tuple or (is_ours and kind is list):
+        return _are_atoms(value)
+    return is_ours and kind is dict and _are_atoms(value.values()) and _are_atoms(value)
+
+
+def _are_atoms(values: Iterable[object]) -> bool:
     try:
-        if kind is tuple or (is_ours and kind is list):
-            return ATOMS.issuperset(map(type, value))
-        if is_ours and kind is dict:
-            return ATOMS.issuperset(map(type, value.values())) and ATOMS.issuperset(map(type, value))
-    except TypeError:  # a metaclass may leave its classes unhashable
-        pass
-    return False
+        return ATOMS.issuperset(map(type, values))
+    except Exception:  # a metaclass may leave its classes unhashable
+        return False
 
 
 def is_settled(value: Any, is_ours: bool, depth: int = DEPTH) -> bool:
     """Whether a value is settled.
 
+    What is made of objects of the user's classes is not looked into: with others of its class
+    it would fail if one of these can't be loaded.
+
     Args:
         value: any object.
         is_ours: whether nobody refers to it but who asks.
-        depth: how many objects within each other are looked into.
+        depth: how many containers within each other are looked into.
     """
     kind = type_of(value)
     try:
@@ -101,23 +107,26 @@ def is_settled(value: Any, is_ours: bool, depth: int = DEPTH) -> bool:
     return test(value, is_ours, depth)
 
 
+def forget_classes() -> None:
+    """Forget what was found out of classes: they may change, and are not to be kept alive."""
+    if len(_tests) > len(_BUILT_IN):
+        _tests.clear()
+        _tests.update(_BUILT_IN)
+
+
 def _are_settled(parts: Collection[Any], is_ours: bool, depth: int) -> bool:
     """Whether all parts are settled of something that is looked into; the whole is ``is_ours``."""
-    try:
-        if ATOMS.issuperset(map(type, parts)):
-            return True
-        if not depth or len(parts) > MOST_PARTS:
-            return False
-        for part in parts:
-            kind = type_of(part)
-            if kind in ATOMS:
-                continue
-            held = getrefcount(part)
-            test = _tests.get(kind) or _test_for(kind)
-            if not test(part, is_ours and held <= WITHIN, depth - 1):
-                return False
-    except Exception:  # a metaclass may leave its classes unhashable, and nameless
+    if _are_atoms(parts):
+        return True
+    if not depth or len(parts) > MOST_PARTS:
         return False
+    for part in parts:
+        kind = type_of(part)
+        if kind is str or kind is int or kind is float or part is None:
+            continue
+        held = getrefcount(part)
+        if not is_settled(part, is_ours and held <= WITHIN, depth - 1):
+            return False
     return True
 
 
@@ -144,8 +153,12 @@ def _is_set_settled(value: Any, is_ours: bool, depth: int) -> bool:
     return is_ours and not getweakrefcount(value) and _are_settled(value, is_ours, depth)
 
 
+def _is_frozenset_settled(value: Any, is_ours: bool, depth: int) -> bool:
+    return _are_settled(value, is_ours and not getweakrefcount(value), depth)
+
+
 def _is_dict_settled(value: Any, is_ours: bool, depth: int) -> bool:
-    return is_ours and _are_settled(value.values(), is_ours, depth) and _are_settled(value, False, 0)
+    return is_ours and _are_atoms(value) and _are_settled(value.values(), is_ours, depth)
 
 
 def _is_array_settled(value: Any, is_ours: bool, _depth: int) -> bool:
@@ -153,26 +166,33 @@ def _is_array_settled(value: Any, is_ours: bool, _depth: int) -> bool:
     if not is_ours or getweakrefcount(value) or value.base is not None or not value.flags.owndata:
         return False
     kind = value.dtype
-    return kind.names is None and not kind.hasobject
+    return kind.names is None and not kind.hasobject and kind.metadata is None
 
 
 def _is_time_settled(value: Any, _is_ours: bool, _depth: int) -> bool:
     return value.tzinfo is None or is_settled(value.tzinfo, False, 0)
 
 
-def _is_member_settled(value: Any, _is_ours: bool, _depth: int) -> bool:
-    return type(value._value_) in ATOMS
-
-
 def _is_object_settled(value: Any, is_ours: bool, depth: int) -> bool:
-    if not is_ours or getweakrefcount(value) or _count_attributes(value) > ATTRIBUTES:
+    if depth < DEPTH or not is_ours or getweakrefcount(value):
         return False
-    return _are_settled(value.__dict__.values(), is_ours, depth)
+    state = value.__dict__
+    return type(state) is dict and getrefcount(state) <= ATTRIBUTES and _is_dict_settled(state, True, depth)
+
+
+def _is_named_tuple_settled(value: Any, is_ours: bool, depth: int) -> bool:
+    return depth == DEPTH and _are_settled(value, is_ours, depth)
+
+
+def _is_member_settled(value: Any, _is_ours: bool, depth: int) -> bool:
+    """Whether a member is pickled as a value by which it can be found; who refers to it does not matter."""
+    key, kind = value._value_, type_of(value)
+    return depth == DEPTH and type(key) in KEYS and kind._value2member_map_.get(key) is value
 
 
 def _test_of_slots(parts_of: Callable[[Any], tuple[Any, ...]]) -> Test:
     def are_slots_settled(value: Any, is_ours: bool, depth: int) -> bool:
-        if not is_ours or getweakrefcount(value):
+        if depth < DEPTH or not is_ours or getweakrefcount(value):
             return False
         try:
             parts = parts_of(value)
@@ -188,17 +208,16 @@ _BUILT_IN: dict[type[object], Test] = {
     list: _is_list_settled,
     dict: _is_dict_settled,
     set: _is_set_settled,
-    frozenset: _are_settled,
+    frozenset: _is_frozenset_settled,
     bytearray: _is_bytearray_settled,
-    **dict.fromkeys(ATOMS, _always),
+    **dict.fromkeys((*ATOMS, complex, range), _always),
 }
 _tests = _BUILT_IN.copy()
 
 
 def _test_for(kind: type[object]) -> Test:
     if len(_tests) >= MOST_KINDS:
-        _tests.clear()
-        _tests.update(_BUILT_IN)
+        forget_classes()
     test = _tests[kind] = _find_test(kind)
     return test
 
@@ -223,7 +242,7 @@ def _find_test_of_class(kind: type[object]) -> Test:
     if plain.is_plain(kind):
         return _is_object_settled
     if plain.is_named_tuple(kind):
-        return _are_settled
+        return _is_named_tuple_settled
     if plain.is_enumeration(kind):
         return _is_member_settled
     parts_of = plain.slots_of(kind)
