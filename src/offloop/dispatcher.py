@@ -33,6 +33,7 @@ from offloop.scheduling.scheduler import Scheduler
 from offloop.scheduling.state import Plan, WorkerState
 from offloop.starts import Starts
 from offloop.task import CallableTask
+from offloop.vigil import Vigil
 
 #: Taking tasks; finishing them; (a single worker) crashed or unable to start; killed; the parent's.
 OPEN, CLOSING, BROKEN, KILLED, FORKED = range(5)
@@ -71,6 +72,7 @@ class Dispatcher:
         #: When the latest turn was asked for: what is enqueued until it comes has waited since then.
         self._turn_asked = 0.0
         self._lookout = Lookout(self.scheduler.next_look, self._look)
+        self._vigil = Vigil()
         self._idle_timer = IdleTimer(self.scheduler.idle_deadline, self.schedule_turn)
         self._closed: asyncio.Future[int] | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -174,7 +176,10 @@ class Dispatcher:
         lone = self.scheduler.lone(now)
         if lone is not None:
             worker, item = lone
-            self.handles[worker.number].dispatch((item,))
+            handle = self.handles[worker.number]
+            handle.dispatch((item,))
+            if handle.link.runs_beside and self.loop is not None:
+                self._vigil.keep(self.loop, item, item.kind.seconds)
         else:
             self._carry_out(self.scheduler.plan(now), now)
         if self.room.waiters:

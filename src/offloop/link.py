@@ -166,6 +166,9 @@ class Link(ABC):
     """The parent's end of one worker.  No method blocks."""
 
     pid: int | None = None
+    #: Whether the worker is on this machine and does not share the event loop's interpreter lock, so that
+    #: the loop may look for a result without holding up the worker.
+    runs_beside = True
 
     @abstractmethod
     def start(self) -> None:

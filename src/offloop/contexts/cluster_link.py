@@ -69,6 +69,8 @@ class ClusterLink(ProcessLink):
         answering: numbers of the pool's workers that were opened and are there.
     """
 
+    runs_beside = False
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,

@@ -91,6 +91,8 @@ class ThreadContext(Context):
 class ThreadLink(Link):
     """The parent's end of one worker thread."""
 
+    runs_beside = False
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,

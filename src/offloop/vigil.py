@@ -1,0 +1,82 @@
+"""Keeping the event loop awake for a moment while a short task is away.
+
+A CPU that has nothing to do goes to sleep, and to wake it takes longer than a
+small task: on a virtual machine some 30 µs.  So where one small task is sent
+after another, the loop does not wait for what comes, but looks for it, as the
+worker does at its end (`offloop.child.receiving`, where more is said).
+
+Between two looks others may have the CPU.  Who has lost a whole slice in this
+way, or has looked in vain, does not look for a while: for twice as many tasks
+each time, and for one less after each look that has paid.  Where there is one
+CPU for all, nobody looks: the worker needs it.
+"""
+
+from __future__ import annotations
+
+import os
+from asyncio import AbstractEventLoop, Future
+from contextvars import Context
+from functools import lru_cache
+from time import monotonic
+from typing import Any
+
+from offloop.cpus import usable_cpus
+
+#: Only a task that is expected to run no longer is looked for, in seconds …
+SHORT = 50e-6
+#: … and for no longer than this.
+LOOK = 100e-6
+#: Who is kept from a CPU for longer than this, in seconds, has given it to somebody who computes.
+SLICE = 500e-6
+#: How many tasks are then not looked for: at first, and at the most.
+REST, LONGEST_REST = 16, 1024
+
+
+class Vigil:
+    """Looks for one task at a time: the one that was sent last."""
+
+    def __init__(self) -> None:
+        self._sent: Future[Any] | None = None
+        self._until = 0.0
+        self._is_kept = False
+        self._rest = REST  # how many tasks the next rest lasts
+        self._resting = 0  # how many are left of this one
+
+    def keep(self, loop: AbstractEventLoop, sent: Future[Any], seconds: float | None) -> None:
+        """Look for a task that has just been sent.
+
+        Args:
+            loop: the event loop, which is not to sleep.
+            sent: the task's execution.
+            seconds: how long it will probably run; None if that is not known.
+        """
+        if seconds is None or seconds > SHORT:
+            return
+        if self._resting:
+            self._resting -= 1
+            return
+        if not _are_cpus_to_spare():
+            return
+        self._sent, self._until = sent, monotonic() + LOOK
+        if not self._is_kept:
+            self._is_kept = True
+            loop.call_soon(self._look, loop, context=Context())
+
+    def _look(self, loop: AbstractEventLoop) -> None:
+        """See whether it is back: each turn of the loop takes what has come."""
+        if self._sent is None or self._sent.done():
+            self._rest = max(self._rest - 1, REST)
+        else:
+            looked = monotonic()
+            os.sched_yield()
+            now = monotonic()
+            if now < self._until and now - looked < SLICE:
+                loop.call_soon(self._look, loop, context=Context())
+                return
+            self._resting, self._rest = self._rest, min(self._rest * 2, LONGEST_REST)
+        self._sent, self._is_kept = None, False
+
+
+@lru_cache(maxsize=1)
+def _are_cpus_to_spare() -> bool:
+    return usable_cpus() > 1
