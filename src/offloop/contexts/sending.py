@@ -48,6 +48,9 @@ COPYING = 0.25e-9
 class Sender:
     """Pickles one worker's tasks and writes them in order, each with its place in that order."""
 
+    #: Arguments of up to so many bytes pass by `_add_pickled`, if they are numbers and texts.
+    inlined = JOIN
+
     def __init__(self, outbox: Outbox, definitions: Definitions, lending: Lending) -> None:
         self._outbox = outbox
         self._lending = lending
@@ -83,7 +86,7 @@ class Sender:
                     self._add(CALL_ARGS, ref, item, shared(args))
                 else:
                     payload = dumps(args, PROTOCOL) if args else b""
-                    if (size := len(payload)) > JOIN:  # a long text
+                    if (size := len(payload)) > self.inlined:
                         self._add_pickled(CALL_ARGS, ref, item, payload)
                     else:
                         if item.context is not contexts.last and not contexts.is_same(item.context):

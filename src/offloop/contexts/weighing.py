@@ -18,6 +18,7 @@ from offloop.wire.frames import FAILED, HEADER, UNLOADABLE, Record
 class WeighingSender(Sender):
     """A sender that notes how large each task is."""
 
+    inlined = 0
     weights: dict[int, int]
     _weight = 0
 
