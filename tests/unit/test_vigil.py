@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from offloop import ThreadWorkerFactory, WorkerPool, vigil
-from offloop.vigil import LONGEST_REST, LOOK, REST, SHORT, SLICE, Vigil
+from offloop.vigil import LONGEST_REST, LOOK, REST, SHORT, SWITCH, Vigil
 
 
 class Clock:
@@ -19,7 +19,7 @@ class Clock:
     def __init__(self) -> None:
         self.now = 0.0
         self.yields = 0
-        self.seconds = LOOK / 10
+        self.seconds = 0.9 * SWITCH
 
     def yield_cpu(self) -> None:
         self.yields += 1
@@ -88,8 +88,8 @@ async def test_nobody_looks_where_there_is_one_cpu(
     assert not loop.ready
 
 
-@pytest.mark.parametrize(("seconds", "looks"), [(LOOK / 10, 11), (SLICE * 1.01, 1)])
-async def test_who_has_looked_in_vain_or_lost_a_slice_rests_for_twice_as_long_each_time(
+@pytest.mark.parametrize(("seconds", "looks"), [(0.9 * SWITCH, 14), (SWITCH * 1.01, 1)])
+async def test_who_has_looked_in_vain_or_lost_the_cpu_rests_for_twice_as_long_each_time(
     clock: Clock, loop: FakeLoop, seconds: float, looks: int
 ) -> None:
     watch = Vigil()
