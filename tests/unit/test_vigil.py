@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from offloop import ThreadWorkerFactory, WorkerPool, vigil
-from offloop.vigil import LONGEST_REST, LOOK, REST, SHORT, SWITCH, Vigil
+from offloop.vigil import LONGEST_REST, REST, SHORT, SWITCH, Vigil
 
 
 class Clock:
