@@ -345,7 +345,7 @@ class Feed:
             self._chunker.weigh(is_light=light, result=0 if light else weight_of(values[-1]))
             sending = getattr(execution, "pickling", 0.0) + getattr(execution, "copying", 0.0)
             self._chunker.record(len(values), seconds, sending * len(values) / count)
-        else:
+        elif not execution.cancelled():
             self._chunker.lost()
         self._space.set()
         self._on_done(chunk)

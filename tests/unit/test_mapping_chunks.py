@@ -230,3 +230,23 @@ async def test_a_bet_that_fails_as_a_whole_fails_all_its_items_and_no_others() -
     pool.failures[0] = WorkerCrashed("gone")
     results = await run_map(pool, echo, range(100), return_exceptions=True)
     assert [type(result) for result in results] == [WorkerCrashed] * 50 + [int] * 50
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+async def test_after_a_lost_chunk_the_next_map_bets_less_but_not_after_a_map_that_was_left(
+    is_lost: bool,
+) -> None:
+    pool = FakePool(2, seconds=lambda item: 1e-7)
+    await run_map(pool, echo, range(100_000))
+    pool.forget()
+    if is_lost:
+        pool.failures[3] = WorkerCrashed("gone")
+        await run_map(pool, echo, range(100_000), return_exceptions=True)
+        pool.failures.clear()
+    else:
+        results = run_map(pool, echo, range(100_000))
+        await anext(results)
+        await results.aclose()
+    pool.forget()
+    await run_map(pool, echo, range(100_000))
+    assert len(pool.chunks[0]) == (MOST_BET if is_lost else MOST_ITEMS)
