@@ -14,6 +14,7 @@ from support.gates import Gate
 from contract import worker_contract as suite
 from contract.base import occupy
 from offloop import ThreadWorkerFactory, WorkerKilled
+from offloop.contexts.thread_port import ThreadPort
 
 #: A thread can't be stopped in a blocking call: it is left to itself, with a warning.
 abandons = pytest.mark.filterwarnings("ignore:.*abandon")
@@ -200,3 +201,14 @@ class TestAbandonment(Thread):
         async with self.worker() as worker:
             assert await worker.submit(os.getpid) == os.getpid()
             assert await worker.submit(tasks.identity) != threading.get_native_id()
+
+    async def test_one_whose_task_has_ended_is_not_said_to_go_on(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        noted = ThreadPort.running
+        # The thread may be kept from its CPU just before it notes that nothing runs any more.
+        monkeypatch.setattr(ThreadPort, "running", lambda *args: noted(*args) if args[2] else None)
+        async with self.pool(1) as pool:
+            assert await pool.submit(abs, -1) == 1
+            pool.kill()  # a warning would be an error
+            await asyncio.sleep(0)

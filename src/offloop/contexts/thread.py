@@ -109,6 +109,7 @@ class ThreadLink(Link):
         self._port = ThreadPort(ring, self._deliver, factory.concurrency + 1)
         self._sent = 0
         self._ahead: deque[int] = deque()  # ids by place, the last one `_sent`; at most one that was begun
+        self._latest = 0  # the id of the task whose end was heard of last
         self._problem: BaseException | None = None
         self._over = False
         self._thread = threading.Thread(target=self._run, name=f"offloop-worker-{number}", daemon=True)
@@ -175,10 +176,13 @@ class ThreadLink(Link):
         """Give the thread up: it can't be ended, and is left to run out."""
         if self._over:
             return
-        running = self.running()
+        before = self.running()
         self._port.put(None)
         self._give_up()
-        if running and self._thread.is_alive():
+        after = self.running()
+        # One that has ended may be noted as running for a moment more.
+        is_busy = any(slot in after and slot[0] != self._latest for slot in before)
+        if is_busy and self._thread.is_alive():
             text = (
                 f"a thread can't be killed: {self._thread.name} is abandoned, "
                 "and its task goes on until it returns"
@@ -241,10 +245,13 @@ class ThreadLink(Link):
                 break
             kind, id, value, start, end = outbox.popleft()
             if kind == RESULT:
+                self._latest = id
                 self._owner.link_result(id, value, start, end)
             elif kind == FAILED:
+                self._latest = id
                 self._owner.link_failure(id, value, start, end)
             elif kind == CANCELLED:
+                self._latest = id
                 self._owner.link_cancelled(id, start, end)
             elif kind == ITEM:
                 self._hand_on(id, value)
