@@ -9,11 +9,11 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks import makers
+from benchmarks.mapping import CHUNKS
 from benchmarks.model import Case, Cell, Contender, Line, Measure, Results, Sample, Settings, fastest
 
 OURS, EXECUTOR, POOL = "offloop", "ProcessPoolExecutor", "multiprocessing.Pool"
 ITEMS = 50_000
-CHUNKS = (100, 1_000, 4_000)
 #: What is mapped over, by what it comes to.
 KINDS: dict[str, Callable[[Any], Any]] = {
     "short texts": makers.text,

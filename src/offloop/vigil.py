@@ -21,6 +21,7 @@ from functools import lru_cache
 from time import monotonic
 from typing import Any
 
+from offloop.child.receiving import Rests
 from offloop.cpus import usable_cpus
 
 #: Only a task that is expected to run no longer is looked for, in seconds …
@@ -29,8 +30,6 @@ SHORT = 50e-6
 LOOK = 100e-6
 #: Who is kept from the CPU for longer than this, in seconds, has given it to somebody: else it takes 0.5 µs.
 SWITCH = 8e-6
-#: How many tasks are then not looked for: at first, and at the most.
-REST, LONGEST_REST = 16, 1024
 
 
 class Vigil:
@@ -40,8 +39,8 @@ class Vigil:
         self._sent: Future[Any] | None = None
         self._until = 0.0
         self._is_kept = False
-        self._rest = REST  # how many tasks the next rest lasts
-        self._resting = 0  # how many are left of this one
+        self._rests = Rests()
+        self._context = Context()  # of nobody
 
     def keep(self, loop: AbstractEventLoop, sent: Future[Any], seconds: float | None) -> None:
         """Look for a task that has just been sent.
@@ -53,28 +52,25 @@ class Vigil:
         """
         if seconds is None or seconds > SHORT:
             return
-        if self._resting:
-            self._resting -= 1
-            return
-        if not _are_cpus_to_spare():
+        if self._rests.holds() or not _are_cpus_to_spare():
             return
         self._sent, self._until = sent, monotonic() + LOOK
         if not self._is_kept:
             self._is_kept = True
-            loop.call_soon(self._look, loop, context=Context())
+            loop.call_soon(self._look, loop, context=self._context)
 
     def _look(self, loop: AbstractEventLoop) -> None:
         """See whether it is back: each turn of the loop takes what has come."""
         if self._sent is None or self._sent.done():
-            self._rest = max(self._rest - 1, REST)
+            self._rests.shorten()
         else:
             looked = monotonic()
             os.sched_yield()
             now = monotonic()
             if now < self._until and now - looked < SWITCH:
-                loop.call_soon(self._look, loop, context=Context())
+                loop.call_soon(self._look, loop, context=self._context)
                 return
-            self._resting, self._rest = self._rest, min(self._rest * 2, LONGEST_REST)
+            self._rests.begin()
         self._sent, self._is_kept = None, False
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from offloop import ThreadWorkerFactory, WorkerPool, vigil
-from offloop.vigil import LONGEST_REST, REST, SHORT, SWITCH, Vigil
+from offloop.child.receiving import LONGEST_REST, REST
+from offloop.vigil import SHORT, SWITCH, Vigil
 
 
 class Clock:
@@ -118,7 +119,7 @@ async def test_a_look_that_pays_shortens_the_next_rest(clock: Clock, loop: FakeL
         loop.run(1)
     await keep(watch, loop)
     loop.run(100)
-    assert watch._resting == REST
+    assert watch._rests.left == REST
 
 
 async def test_of_several_tasks_the_last_one_counts(clock: Clock, loop: FakeLoop) -> None:

@@ -167,6 +167,7 @@ class _Run:
             return self._keep.settled(index, value)
         if kind is GeneratorType:
             return self._taken(list(value), list, is_ours=True)
+        # A look for what a class lacks takes long, so that it is spared those that are known to lack it.
         if not (kind is dict or kind is list or kind is tuple) and _is_to_be_awaited(kind):
             self._waiting[index] = value
             return None

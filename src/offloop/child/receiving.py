@@ -40,6 +40,29 @@ SLICE = 500e-6
 REST, LONGEST_REST = 16, 1024
 
 
+class Rests:
+    """When not to look, as looks have done harm: after each of those for twice as many times."""
+
+    def __init__(self) -> None:
+        self._next = REST  # how many times the next rest lasts
+        self.left = 0  # how many are left of this one
+
+    def holds(self) -> bool:
+        """Whether this time is one of a rest, which it then counts for."""
+        if not self.left:
+            return False
+        self.left -= 1
+        return True
+
+    def begin(self) -> None:
+        """A look did harm."""
+        self.left, self._next = self._next, min(self._next * 2, LONGEST_REST)
+
+    def shorten(self) -> None:
+        """A look paid."""
+        self._next = max(self._next - 1, REST)
+
+
 class Receiver:
     """Receives frames from a socket.
 
@@ -55,8 +78,7 @@ class Receiver:
         self._take_rights = take_rights
         self._timeout: float | None = None
         self._is_brisk = False
-        self._rest = REST  # how many waits the next rest lasts
-        self._resting = 0  # how many are left of this one
+        self._rests = Rests()
 
     def set_timeout(self, timeout: float | None) -> None:
         """How long the socket waits at the most, in seconds, receiving and sending; None for ever."""
@@ -88,21 +110,19 @@ class Receiver:
 
     def _look(self, began: float) -> list[Record] | None:
         """What comes within a moment."""
-        if self._resting:
-            self._resting -= 1
+        if self._rests.holds():
             return []
         self.set_timeout(None)  # with any other, a look would be a wait
         for _ in range(LOOKS):
             records = self._receive(sockets.MSG_DONTWAIT)
             if records != []:
-                self._rest = max(self._rest - 1, REST)
+                self._rests.shorten()
                 return records
             looked = monotonic()
             os.sched_yield()
             now = monotonic()
             if now - looked > SLICE:
-                self._resting = self._rest
-                self._rest = min(self._rest * 2, LONGEST_REST)
+                self._rests.begin()
             if now - began > LOOK:
                 break
         return []

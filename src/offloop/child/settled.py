@@ -54,7 +54,7 @@ def _count_once(values: Iterable[object]) -> int:
 
 def _count_attributes(value: Any) -> int:
     state = value.__dict__
-    return getrefcount(state) if type(state) is dict else 0
+    return getrefcount(state)
 
 
 class _Empty: ...

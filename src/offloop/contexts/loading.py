@@ -44,5 +44,4 @@ def _resume_in_child() -> None:
         gc.enable()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_resume_in_child)
+os.register_at_fork(after_in_child=_resume_in_child)
