@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from offloop.contexts.outbox import Outbox
+from offloop.child.layout import Copy
+from offloop.contexts import outbox as module
+from offloop.contexts.outbox import BUDGET, Outbox
 
 Pair = tuple[socket.socket, socket.socket]
 #: Larger than the sockets' buffers together, whatever the kernel makes of the sizes asked for.
@@ -122,6 +124,31 @@ async def test_a_large_part_goes_out_uncopied(pair: Pair) -> None:
     part[-1] = 7  # not sent yet: what the socket gets is the part itself
     assert (await receive(theirs, FLOOD))[-1] == 7
     part.append(0)  # which is let go of once it was sent: it may be resized again
+
+
+async def test_many_copies_take_no_more_of_a_turn_than_one(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    def monotonic() -> float:
+        nonlocal looks
+        looks += 1
+        return looks * BUDGET * 0.4  # so much passes with each look
+
+    monkeypatch.setattr(module, "monotonic", monotonic)
+    ours, theirs = pair
+    targets = [bytearray(4) for _ in range(10)]
+    outbox = Outbox(asyncio.get_running_loop(), ours)
+    outbox.write([Copy(memoryview(target), memoryview(b"copy")) for target in targets])
+    outbox.write([b"behind them"])
+    turns = [targets.count(b"copy")]
+    while outbox.waits:
+        assert is_empty(theirs)
+        await asyncio.sleep(0)
+        turns.append(targets.count(b"copy"))
+    assert turns == [3, 6, 9, 10]
+    assert theirs.recv(20) == b"behind them"
 
 
 async def test_a_part_of_wide_items_is_sent_byte_by_byte(pair: Pair) -> None:

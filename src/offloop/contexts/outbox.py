@@ -81,12 +81,17 @@ class Outbox:
     def _flush(self) -> None:
         queue = self._parts
         blocked = False
+        until: float | None = None  # one for all copies: many small ones take as long as a large one
         while queue and not blocked:
             head = queue[0]
             if type(head) is Copy:
-                if not self._copy(head):
+                if until is None:
+                    until = monotonic() + BUDGET
+                elif monotonic() > until:
+                    self._copy_later()
                     return
-                queue.popleft()
+                if not head.advance(SLICE):
+                    queue.popleft()
                 continue
             try:
                 self._sent(self._send(head))
@@ -102,18 +107,13 @@ class Outbox:
             else:
                 self._loop.remove_writer(self._sock)
 
-    def _copy(self, copy: Copy) -> bool:
-        """Copy for a while; False if there is more, which is copied in a later turn of the loop."""
-        until = monotonic() + BUDGET
-        while copy.advance(SLICE):
-            if monotonic() > until:
-                if self._waiting:
-                    self._waiting = False
-                    self._loop.remove_writer(self._sock)
-                self._copying = True
-                self._loop.call_soon(self._copy_on)
-                return False
-        return True
+    def _copy_later(self) -> None:
+        """Leave what is still to be copied to a later turn of the loop."""
+        if self._waiting:
+            self._waiting = False
+            self._loop.remove_writer(self._sock)
+        self._copying = True
+        self._loop.call_soon(self._copy_on)
 
     def _copy_on(self) -> None:
         self._copying = False
