@@ -16,7 +16,7 @@ from support.scripts import run_script
 
 from offloop import WorkerPool
 from offloop.contexts import unmapping
-from offloop.contexts.unmapping import LARGE, unmap_aside, wait_unmapped
+from offloop.contexts.unmapping import LARGE, SPELL, unmap_aside, wait_unmapped
 from offloop.shm import mapping
 
 #: Bytes that go by segment.
@@ -98,10 +98,27 @@ def test_a_loop_that_was_closed_meanwhile_is_not_told() -> None:
     assert another.closed.is_set()
 
 
+async def test_many_small_ones_take_as_long_as_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(unmapping, "monotonic", lambda: now)
+    monkeypatch.setattr(unmapping, "_spell_began", now - 2 * SPELL)
+    memories = [Memory(LARGE // 4) for _ in range(6)]
+    for memory in memories:
+        memory.may_close.set()
+    let_go(*memories[:5])
+    await wait_unmapped()
+    here = threading.get_ident()
+    assert [memory.thread == here for memory in memories[:5]] == [True, True, True, False, False]
+    now += 2 * SPELL
+    let_go(memories[5])
+    assert memories[5].thread == here, "the next spell"
+
+
 def test_what_is_small_or_finds_no_thread_is_unmapped_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise RuntimeError("can't start new thread")
 
+    monkeypatch.setattr(unmapping, "_spell_began", 0.0)  # whatever other tests have unmapped
     small = Memory(LARGE - 1)
     small.may_close.set()
     let_go(small)

@@ -1,8 +1,9 @@
 """Large memory on its way back to the system: a thread of its own unmaps it, not the event loop.
 
-The system takes back each page by itself: 100 MB take 20 to 30 ms, for which a
-worker's end, or an idle minute's tidying up, would hold everything else.  The
-thread lives for as long as there is something to unmap.
+The system takes back each page by itself: 100 MB take 20 to 30 ms, whether in
+one piece or in a hundred, for which a worker's end, or an idle minute's tidying
+up, would hold everything else.  The thread lives for as long as there is
+something to unmap.
 """
 
 from __future__ import annotations
@@ -12,22 +13,31 @@ import asyncio
 import mmap
 import os
 from collections import deque
+from time import monotonic
 
-#: Mappings of fewer bytes than this are unmapped at once: that takes less than 1 ms.
+#: Fewer bytes than this are unmapped at once, which takes less than 1 ms: of one mapping …
 LARGE = 1 << 22
+#: … and of all that are unmapped within so many seconds.
+SPELL = 0.01
 
 _lock = _thread.allocate_lock()
 _queue: deque[mmap.mmap] = deque()
 _waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 _is_running = False
+_spell_began = 0.0
+_at_once = 0  # bytes in this spell
 
 
 def unmap_aside(memory: mmap.mmap) -> None:
     """Unmap memory, soon; what objects lie on, when the last of them dies."""
-    global _is_running
+    global _is_running, _spell_began, _at_once
     from offloop.shm.mapping import unmap_now  # loads ctypes, which programs without large data do without
 
-    if len(memory) < LARGE:
+    now = monotonic()
+    if now - _spell_began > SPELL:
+        _spell_began, _at_once = now, 0
+    if _at_once + len(memory) < LARGE:
+        _at_once += len(memory)
         unmap_now(memory)
         return
     with _lock:
