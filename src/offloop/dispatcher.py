@@ -71,7 +71,7 @@ class Dispatcher:
         self._turn_due = False
         #: When the latest turn was asked for: what is enqueued until it comes has waited since then.
         self._turn_asked = 0.0
-        self._lookout = Lookout(self.scheduler.next_look, self._look)
+        self._lookout, self._looked_at = Lookout(self.scheduler.next_look, self._look), 0
         self._vigil = Vigil()
         self._idle_timer = IdleTimer(self.scheduler.idle_deadline, self.schedule_turn)
         self._closed: asyncio.Future[int] | None = None
@@ -221,10 +221,13 @@ class Dispatcher:
     def _look(self) -> None:
         """Look at workers that hold more than they run: one may be stuck."""
         now = monotonic()
-        silent = self.scheduler.silent_workers(now)
-        for worker in silent:
-            self.handles[worker.number].link.poll(now + BUDGET)
-        if silent:
+        if silent := self.scheduler.silent_workers(now):
+            first = self._looked_at % len(silent)  # those that there was no time for have their turn
+            for worker in (*silent[first:], *silent[:first]):
+                self._looked_at += 1
+                self.handles[worker.number].link.poll(now + BUDGET)
+                if monotonic() > now + BUDGET:
+                    break
             self.schedule_turn()
         elif self.scheduler.is_watching and self.loop is not None:
             self._lookout.arm(self.loop, now)

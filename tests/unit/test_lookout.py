@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from offloop.lookout import TOLERANCE, Lookout
+from offloop import WorkerPool, dispatcher as dispatcher_module
+from offloop.lookout import BUDGET, TOLERANCE, Lookout
 
 
 class Looks:
@@ -91,3 +94,23 @@ def test_a_later_look_is_found_out_when_the_earlier_one_is_due(
     looks.due = 30.0
     lookout.arm(loop, 20.0)
     assert timers.pending == [10.0]
+
+
+@pytest.mark.parametrize(("price", "polled"), [(0.0, "01234"), (0.4 * BUDGET, "012"), (2 * BUDGET, "0")])
+def test_who_is_left_when_the_time_for_a_look_is_over_is_the_next_one_s_first(
+    price: float, polled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    monkeypatch.setattr(dispatcher_module, "monotonic", lambda: price * len(looked))
+    dispatcher: Any = WorkerPool(5)._dispatcher
+    monkeypatch.setattr(
+        dispatcher, "scheduler", SimpleNamespace(silent_workers=lambda now: list(dispatcher.handles.values()))
+    )
+    for number in range(5):
+        link = SimpleNamespace(poll=lambda until, number=number: looked.append(number))
+        dispatcher.handles[number] = SimpleNamespace(number=number, link=link)
+    dispatcher._look()
+    assert looked == [*map(int, polled)]
+    while len(looked) < 20:
+        dispatcher._look()
+    assert looked[:20] == [*range(5)] * 4
