@@ -22,7 +22,7 @@ from offloop.execution import Execution
 from offloop.handle import WorkerHandle, any_left
 from offloop.idletimer import IdleTimer
 from offloop.link import Context
-from offloop.lookout import BUDGET, Lookout
+from offloop.lookout import Lookout
 from offloop.loopend import at_loop_end, end_with_loop, newcomers, not_here
 from offloop.observe.meter import Meters, outcome_of
 from offloop.policy import ContextMaker, Policy
@@ -55,7 +55,7 @@ class Dispatcher:
         self.status = OPEN
         self.handles: dict[int, WorkerHandle] = {}
         self.loop: AbstractEventLoop | None = None
-        self.starts, self.exit_code = Starts(), 0
+        self.starts, self.exit_code = Starts(self.scheduler, self.schedule_turn), 0
         self.has_warned_of_memory = False  # that ``max_memory_per_worker`` is below what any worker needs
         self.owner = ref(owner)
         self.make_execution: type[Execution[Any]] = Execution
@@ -71,7 +71,7 @@ class Dispatcher:
         self._turn_due = False
         #: When the latest turn was asked for: what is enqueued until it comes has waited since then.
         self._turn_asked = 0.0
-        self._lookout, self._looked_at = Lookout(self.scheduler.next_look, self._look), 0
+        self._lookout = Lookout(self.scheduler.next_look, self._look)
         self._vigil = Vigil()
         self._idle_timer = IdleTimer(self.scheduler.idle_deadline, self.schedule_turn)
         self._closed: asyncio.Future[int] | None = None
@@ -222,12 +222,7 @@ class Dispatcher:
         """Look at workers that hold more than they run: one may be stuck."""
         now = monotonic()
         if silent := self.scheduler.silent_workers(now):
-            first = self._looked_at % len(silent)  # those that there was no time for have their turn
-            for worker in (*silent[first:], *silent[:first]):
-                self._looked_at += 1
-                self.handles[worker.number].link.poll(now + BUDGET)
-                if monotonic() > now + BUDGET:
-                    break
+            self._lookout.look_at(silent, lambda worker, until: self.handles[worker.number].link.poll(until))
             self.schedule_turn()
         elif self.scheduler.is_watching and self.loop is not None:
             self._lookout.arm(self.loop, now)
@@ -318,10 +313,10 @@ class Dispatcher:
     # -- what becomes of workers ----------------------------------------------
 
     def worker_not_started(self, problem: BaseException, *, killed: bool = False) -> None:
-        """A worker could not start, or was ``killed`` meanwhile; after a few in a row what waits fails."""
+        """A worker could not start, or was ``killed`` meanwhile; what waits may fail, see `Starts`."""
         if not self.policy.heal:
             self.status = max(self.status, BROKEN)
-        elif not self.starts.failed(killed=killed):
+        elif self.loop is None or not self.starts.failed(self.loop, problem, killed=killed):
             return
         self.scheduler.discouraged = True
         self.fail_waiting(lambda execution: copy(problem))
@@ -381,6 +376,7 @@ class Dispatcher:
         if self.outstanding or any_left(self.handles) or self._ending is not None:
             return
         self._idle_timer.cancel()
+        self.starts.cancel()
         if self._context is None:
             self._report_end()
         elif self.loop is not None:

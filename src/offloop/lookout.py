@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TypeVar
+
+T = TypeVar("T")
 
 #: How many seconds late a look may be, rather than set the timer anew.
 TOLERANCE = 0.002
@@ -24,6 +28,7 @@ class Lookout:
         self._look = look
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
+        self._looked_at = 0  # workers so far
 
     def arm(self, loop: asyncio.AbstractEventLoop, now: float, *, hasten: bool = False) -> None:
         """Wait for the next look.
@@ -40,6 +45,21 @@ class Lookout:
             self._handle.cancel()
         self._due = due
         self._handle = loop.call_later(due - now, self._ring)
+
+    def look_at(self, silent: Sequence[T], poll: Callable[[T, float], object]) -> None:
+        """Look at workers, for `BUDGET` seconds; those that are left have their turn the next time.
+
+        Args:
+            silent: the workers.
+            poll: looks at one, until a time in monotonic seconds.
+        """
+        until = monotonic() + BUDGET
+        first = self._looked_at % len(silent)
+        for worker in (*silent[first:], *silent[:first]):
+            self._looked_at += 1
+            poll(worker, until)
+            if monotonic() > until:
+                break
 
     def _ring(self) -> None:
         self._handle = None

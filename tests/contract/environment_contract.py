@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import tasks
-from support.bounds import fail_after
+from support.bounds import eventually, fail_after
 from support.gates import Gate, Log, Mailbox
 
 from contract.base import Context, occupy
-from offloop import WorkerStartError
+from offloop import WorkerStartError, starts
 
 
 class EnvironmentContract(Context):
@@ -166,6 +167,27 @@ class BootstrapContract(Context):
             assert log.lines() == ["booted"] * 3
             flag.unlink()
             assert await pool.submit(tasks.echo, "healed") == "healed"
+
+    async def test_a_pool_goes_on_with_the_workers_it_has_until_more_can_be_started(
+        self, tmp_path: Path, log: Log, make_gate: Callable[[], Gate], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(starts, "PAUSE", 0.01)
+        flag = tmp_path / "flag"
+        factory = self.make_factory(bootstrap=tasks.FlaggedBootstrap(log.path, str(flag)))
+        async with self.pool(2, factory=factory) as pool:
+            gate = make_gate()
+            held = await occupy(pool, gate)
+            flag.touch()
+            waiting = [pool.submit(tasks.echo, number) for number in range(3)]
+            with pytest.warns(RuntimeWarning, match=r"goes on with 1 worker\(s\), .*the flag is up"):
+                await eventually(lambda: len(log.lines()) > 4)
+            assert not any(execution.done() for execution in waiting)
+            gate.open()
+            assert await asyncio.gather(*held, *waiting) == [0, 0, 1, 2]
+            flag.unlink()
+            held = await occupy(pool, gate := make_gate(), 2)
+            gate.open()
+            await asyncio.gather(*held)
 
     async def test_a_start_that_fails_only_once_fails_no_task(self, log: Log) -> None:
         fails_once = tasks.FailsOnce(log.path)

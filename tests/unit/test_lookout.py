@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from offloop import WorkerPool, dispatcher as dispatcher_module
+from offloop import lookout as module
 from offloop.lookout import BUDGET, TOLERANCE, Lookout
 
 
@@ -101,16 +99,11 @@ def test_who_is_left_when_the_time_for_a_look_is_over_is_the_next_one_s_first(
     price: float, polled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[int] = []
-    monkeypatch.setattr(dispatcher_module, "monotonic", lambda: price * len(looked))
-    dispatcher: Any = WorkerPool(5)._dispatcher
-    monkeypatch.setattr(
-        dispatcher, "scheduler", SimpleNamespace(silent_workers=lambda now: list(dispatcher.handles.values()))
-    )
-    for number in range(5):
-        link = SimpleNamespace(poll=lambda until, number=number: looked.append(number))
-        dispatcher.handles[number] = SimpleNamespace(number=number, link=link)
-    dispatcher._look()
+    monkeypatch.setattr(module, "monotonic", lambda: price * len(looked))
+    looks = Looks()
+    lookout = Lookout(looks.next_look, looks.look)
+    lookout.look_at(range(5), lambda worker, until: looked.append(worker))
     assert looked == [*map(int, polled)]
     while len(looked) < 20:
-        dispatcher._look()
+        lookout.look_at(range(5), lambda worker, until: looked.append(worker))
     assert looked[:20] == [*range(5)] * 4

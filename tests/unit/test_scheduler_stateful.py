@@ -178,6 +178,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         if how == "rest":
             self._comes_to_rest()
 
+    @rule(held_off=st.booleans())
+    def hold_off(self, held_off: bool) -> None:
+        """Starting workers has failed; or it is tried again, of which the shell makes a turn."""
+        self.world.scheduler.held_off = held_off
+        self.world.is_turn_due = True
+
     @rule()
     def turn(self) -> None:
         self.world.turn()

@@ -295,6 +295,59 @@ class TestClosing:
         assert not world.turn()
 
 
+class TestHeldOff:
+    """Starting workers has failed: those that there are go on."""
+
+    def test_none_is_started_beside_those_that_there_are(self) -> None:
+        world, (worker, other) = ready_world(2)
+        world.notice_death(world.workers[other.number])
+        world.scheduler.held_off = True
+        items = [world.enqueue() for _ in range(4)]
+        assert not world.turn().start
+        assert not world.scheduler.would_start_at_once
+        world.drain()
+        assert [item.worker for item in items] == [worker] * 4
+
+    def test_nor_is_one_for_the_minimum_or_in_the_place_of_another_which_works_on(self) -> None:
+        world, (worker, other, _) = ready_world(3, min_workers=3)
+        world.notice_death(world.workers[other.number])
+        world.scheduler.held_off = True
+        world.replace(worker)
+        plan = world.turn()
+        assert not plan.start
+        assert not plan.stop
+        assert worker.phase == READY
+        world.scheduler.held_off = False
+        assert world.turn().start
+
+    def test_where_there_are_none_that_is_tried(self) -> None:
+        world, (worker,) = ready_world(1)
+        world.scheduler.held_off = True
+        world.notice_death(world.workers[worker.number])
+        world.enqueue()
+        assert len(world.turn().start) == 1
+
+    def test_one_that_could_be_started_ends_it(self) -> None:
+        world = make_world(2)
+        world.enqueue()
+        (worker,) = world.turn().start
+        world.scheduler.held_off = True
+        world.enqueue()
+        assert not world.turn().start, "the one that starts may help"
+        world.workers[worker.number].set_up()
+        world.hear(world.workers[worker.number])
+        assert not world.scheduler.held_off
+        assert world.scheduler.helpers() == (1, 0)
+
+    def test_a_new_key_takes_a_worker_that_there_is(self) -> None:
+        world, (worker, other) = ready_world(2)
+        world.notice_death(world.workers[other.number])
+        world.scheduler.start_failed, world.scheduler.held_off = False, True
+        items = [world.enqueue(key=key) for key in "ab"]
+        world.drain()
+        assert [item.worker for item in items] == [worker, worker]
+
+
 def test_a_worker_tells_its_state() -> None:
     world, (worker,) = ready_world(1)
     assert repr(worker) == "<WorkerState 1 ready hand=0 leases=0>"

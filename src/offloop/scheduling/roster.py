@@ -36,6 +36,7 @@ class Roster(Generic[T]):
         self.discouraged = False
         #: Whether the last worker that was started ended before it was ready.
         self.start_failed = False
+        self._held_off = False
 
     @property
     def closing(self) -> bool:
@@ -45,6 +46,16 @@ class Roster(Generic[T]):
     @closing.setter
     def closing(self, closing: bool) -> None:
         self._closing = closing
+        self._steady_until = 0.0
+
+    @property
+    def held_off(self) -> bool:
+        """Whether starting fails: then none is started beside the workers that there are."""
+        return self._held_off
+
+    @held_off.setter
+    def held_off(self, held_off: bool) -> None:
+        self._held_off = held_off
         self._steady_until = 0.0
 
     def _look_ahead(self, now: float) -> None:
@@ -69,6 +80,11 @@ class Roster(Generic[T]):
     def running_numbers(self) -> list[int]:
         """The numbers of the workers that run or are being started, and will take more tasks."""
         return [w.number for w in self.workers.values() if w.phase in (STARTING, READY)]
+
+    def helpers(self) -> tuple[int, int]:
+        """How many workers any task may go to: that are ready, and that are being started."""
+        phases = [w.phase for w in self.workers.values() if not w.leases and not w.ending]
+        return phases.count(READY), phases.count(STARTING)
 
     @property
     def idle_workers(self) -> int:
@@ -138,6 +154,25 @@ class Roster(Generic[T]):
             worker.ending = True
         else:
             self.retire(worker)
+
+    def _replacements(self) -> list[WorkerState[T]]:
+        """A new worker for each that retires, unless a lease took its place meanwhile."""
+        retiring = [w for w in self.workers.values() if w.replacement is None and w.is_to_be_replaced]
+        room = self.limits.max_workers - self._living()
+        replaced = retiring[: max(room, 0)]
+        for worker in replaced:
+            worker.replacement = self._new()
+            worker.replacement.replaces = True
+        return [worker.replacement for worker in replaced if worker.replacement is not None]
+
+    def _retire_replaced(self) -> None:
+        """Retire workers that worked on until the one in their place was there, or a lease took the place."""
+        for worker in [w for w in self.workers.values() if w.phase == READY and w.ending]:
+            if self._need_not_wait_for(worker.replacement):
+                self.retire(worker)
+
+    def _need_not_wait_for(self, replacement: WorkerState[T] | None) -> bool:
+        return replacement is None or replacement.phase != STARTING or not self.limits.has_spare
 
     def condemn(self, worker: WorkerState[T]) -> None:
         """``worker`` was killed: it gets nothing more, and what it holds is settled by the shell."""

@@ -64,7 +64,7 @@ class Scheduler(Keys[T]):
     def would_start_at_once(self) -> bool:
         """Whether a task added now would not wait for another one."""
         coming = sum(w.phase in (RESERVED, STARTING) and not w.outstanding for w in self.workers.values())
-        room = self.limits.max_workers - self._living()
+        room = 0 if self.held_off else self.limits.max_workers - self._living()
         return len(self.queue) < len(self._idle) + coming + max(room, 0)
 
     @property
@@ -158,7 +158,7 @@ class Scheduler(Keys[T]):
             return
         worker.phase = READY
         worker.progress = now
-        self.discouraged = self.start_failed = False
+        self.discouraged = self.start_failed = self.held_off = False
         self._hungry[worker] = None
         if worker not in self._pinned_waiting:
             self._idle[worker] = now
@@ -340,33 +340,24 @@ class Scheduler(Keys[T]):
         for worker in reserved:
             self._forget_unused(worker)  # its tasks may have been cancelled
         start = [w for w in reserved if w.outstanding]
-        start += [] if self.closing else self._replacements()
+        is_held = self.held_off and any(self.helpers())
+        start += [] if self.closing or is_held else self._replacements()
         starting = sum(w.phase == STARTING for w in self.workers.values()) if self.queue else 0
         starting += sum(not w.leases for w in self._idle) if self._cut else 0  # the next plan serves them
         wanted = len(self.queue) - starting - sum(not w.outstanding for w in start)
         living = self._living()
         floor = 0 if self.closing or self.discouraged else self.limits.min_workers - living
-        new = min(max(wanted, floor), self.limits.max_workers - living)
+        new = 0 if is_held else min(max(wanted, floor), self.limits.max_workers - living)
         start += [self._new() for _ in range(new)]
-        if wanted > new:  # a lease that was never used holds a place: its worker has to help
+        if wanted > new and not is_held:  # a lease that was never used holds a place: its worker has to help
             unused = [w for w in reserved if w.phase == RESERVED and not w.outstanding]
             start += unused[: wanted - max(new, 0)]
         for worker in start:
             worker.phase = RETIRING if worker.ending else STARTING
         return start
 
-    def _replacements(self) -> list[WorkerState[T]]:
-        """A new worker for each that retires, unless a lease took its place meanwhile."""
-        retiring = [w for w in self.workers.values() if w.replacement is None and w.is_to_be_replaced]
-        room = self.limits.max_workers - self._living()
-        replaced = retiring[: max(room, 0)]
-        for worker in replaced:
-            worker.replacement = self._new()
-            worker.replacement.replaces = True
-        return [worker.replacement for worker in replaced if worker.replacement is not None]
-
     def _stop_workers(self, now: float) -> list[WorkerState[T]]:
-        if not self.closing:
+        if not self.closing and not self.held_off:
             self._retire_replaced()
         stop = [w for w in self.workers.values() if w.phase == RETIRING and self._may_stop(w)]
         if self.closing and not self.queue:
@@ -385,16 +376,7 @@ class Scheduler(Keys[T]):
             self._unbind(worker)
         return stop
 
-    def _retire_replaced(self) -> None:
-        """Retire workers that worked on until the one in their place was there, or a lease took the place."""
-        for worker in [w for w in self.workers.values() if w.phase == READY and w.ending]:
-            if self._need_not_wait_for(worker.replacement):
-                self.retire(worker)
-
     def _may_stop(self, worker: WorkerState[T]) -> bool:
         if worker.outstanding or (worker.leases and not self.closing):
             return False
         return self.closing or self._need_not_wait_for(worker.replacement)
-
-    def _need_not_wait_for(self, replacement: WorkerState[T] | None) -> bool:
-        return replacement is None or replacement.phase != STARTING or not self.limits.has_spare
