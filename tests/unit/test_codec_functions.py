@@ -10,6 +10,7 @@ import pytest
 from codec_link import ADD, Link, function
 
 from offloop.wire.captures import Captures
+from offloop.wire.definitions import Definitions
 
 
 @pytest.fixture
@@ -135,6 +136,26 @@ def test_a_mutated_global_is_seen_by_the_next_message(link: Link) -> None:
     assert link.send((f,))[0]() == [1]
     f.__globals__["V"].append(2)
     assert link.send((f,))[0]() == [1, 2]
+
+
+def test_what_a_function_captured_is_looked_at_once_for_a_task(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks: list[object] = []
+
+    def walk(definitions: Definitions, obj: object) -> Captures:
+        walks.append(obj)
+        return captures_of(definitions, obj)
+
+    captures_of = Definitions._captures
+    monkeypatch.setattr(Definitions, "_captures", walk)
+    f = function(ADD, K=[1])
+    for _ in range(3):
+        assert link.encoder.reference(f) == 0
+        assert link.send((f, f))[0]([2]) == [2, 1]
+    assert walks == [f] * 3
+    f.__globals__["K"] = 1
+    assert link.function(f)(2) == 3
 
 
 def test_a_mutable_capture_is_found_also_behind_a_class_that_hides_it(link: Link) -> None:

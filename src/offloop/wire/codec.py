@@ -55,7 +55,10 @@ class Encoder(MessageEncoder):
         self._ready: dict[int, Definition] = {}  # by id() of the object, which the definition keeps alive
         self._sent: dict[int, Definition] = {}
         self._limit = definitions.capacity + 128
-        self._made: tuple[Any, Any] = (None, None)  # a task's function, made anew, and how it is pickled
+        self._made: tuple[Any, Any] = (
+            None,
+            None,
+        )  # a task's function that has no number, and how it is pickled
 
     def reference(self, fn: Any) -> int:
         """The number that stands for a function or class in the next message.
@@ -91,7 +94,10 @@ class Encoder(MessageEncoder):
                 self._made = (fn, (make_like, (model.obj, *captured)))
                 return 0
         definition = self._find(fn)
-        return 0 if definition is None else definition.number
+        if definition is None:
+            self._made = (fn, None)  # to be pickled into the message, which need not find that out again
+            return 0
+        return definition.number
 
     def give_up(self) -> None:
         """The task that was referred to last could not be pickled."""
