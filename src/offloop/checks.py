@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from math import inf
-from numbers import Real
 from operator import index
-from typing import Any, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeGuard, cast
+
+if TYPE_CHECKING:
+    from numbers import Real
 
 
 def check_task(task: object) -> None:
@@ -59,7 +61,7 @@ def check_seconds(name: str, value: object, *, or_zero: bool = False) -> float:
     Raises:
         TypeError: it is no number; ValueError: it is too low, or NaN.
     """
-    if not isinstance(value, (int, float, Real)) or isinstance(value, bool):
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) or _is_real(value)):
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
     try:
         seconds = float(value)
@@ -70,6 +72,12 @@ def check_seconds(name: str, value: object, *, or_zero: bool = False) -> float:
     if not or_zero and not seconds > 0:
         raise ValueError(f"{name} must be above 0, not {value}")
     return seconds
+
+
+def _is_real(value: object) -> TypeGuard[Real]:
+    from numbers import Real  # takes a millisecond to load
+
+    return isinstance(value, Real)
 
 
 def check_options(timeout: object, priority: object, retries: object, key: Hashable) -> dict[str, Any]:
