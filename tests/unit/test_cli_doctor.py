@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
@@ -76,6 +78,21 @@ def test_what_bounds_this_process_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         "note",
         "note",
     ]
+
+
+def test_pools_that_compile_offloop_each_time_are_noted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    assert check("bytecode") == Finding("ok", "bytecode", "it is written by the first pool")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    noted = check("bytecode")
+    assert noted.verdict == "note"
+    command = noted.text.rpartition("run once: ")[2].split()
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path / "cache")}
+    subprocess.run(command, env=environment, check=True)
+    assert check("bytecode").text == "there is some, which each pool starts with"
 
 
 def test_one_core_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:

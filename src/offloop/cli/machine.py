@@ -9,10 +9,12 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import psutil
 
+import offloop
 from offloop.child.lowlevel import descriptor_of
 from offloop.cpus import cgroup_memory, cgroup_processes, cgroup_quota, usable_cpus
 from offloop.crashreport import human_size
@@ -44,6 +46,25 @@ def _python() -> Finding:
     return Finding(
         "ok", "python", f"{name}, {'with a' if has_gil else 'without'} GIL: {parallel} in parallel"
     )
+
+
+def _bytecode() -> Finding:
+    spec = find_spec("offloop.child.template")
+    cached = spec.cached if spec is not None else None
+    if cached is None or os.path.exists(cached):
+        return Finding("ok", "bytecode", "there is some, which each pool starts with")
+    if not sys.dont_write_bytecode and os.access(_nearest(cached), os.W_OK):
+        return Finding("ok", "bytecode", "it is written by the first pool")
+    command = f"{sys.executable} -m compileall -q {os.path.dirname(offloop.__file__)}"
+    text = "there is none, and it may not be written: each pool compiles offloop anew, longer than it"
+    return Finding("note", "bytecode", f"{text} takes to start; run once: {command}")
+
+
+def _nearest(path: str) -> str:
+    """The directory that is there of those that a path names."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def _cores() -> Finding:
@@ -126,6 +147,7 @@ def _pidfd() -> Finding:
 #: What is looked at, in this order.
 MACHINE: list[tuple[str, Callable[[], Finding]]] = [
     ("python", _python),
+    ("bytecode", _bytecode),
     ("cores", _cores),
     ("memory", _memory),
     ("shared memory", _shared_memory),
