@@ -152,8 +152,11 @@ async def mapped_by_executor(settings: Settings) -> AsyncIterator[Measure]:
 async def made_anew(settings: Settings) -> AsyncIterator[Measure]:
     """Time gathers of 2,000 lambdas, per task: of one, of many alike, of many that captured a number.
 
+    And of one that captured a dictionary, which may change from task to task.
+
     Others can't send them.
     """
+    table = {"one": 1, "two": 2}
     async with peers.offloop(settings.workers) as call:
 
         async def gather(functions: list[Any]) -> float:
@@ -166,6 +169,7 @@ async def made_anew(settings: Settings) -> AsyncIterator[Measure]:
                 "one": await gather([by_value(noop)] * 2_000),
                 "alike": await gather([lambda: None for _ in range(2_000)]),
                 "captured": await gather([lambda n=n: n for n in range(2_000)]),
+                "changing": await gather([lambda: table["one"]] * 2_000),
             }
 
         yield measure
@@ -184,6 +188,7 @@ def lines(_results: Results) -> Sequence[Line]:
         line("the same, one after the other", "in turn"),
         Line("a lambda made for each task", (ANEW, "alike"), one),
         Line("one that captured something", (ANEW, "captured"), one),
+        Line("a lambda that uses a dictionary", (ANEW, "changing"), one),
         line("an array of 100 KB there", "argument"),
         line("an array of 100 KB there, another one back", "changed"),
         line("a task of 1 ms of CPU", "1 ms"),

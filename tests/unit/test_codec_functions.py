@@ -10,7 +10,7 @@ import pytest
 from codec_link import ADD, Link, function
 
 from offloop.wire.captures import Captures
-from offloop.wire.definitions import Definitions
+from offloop.wire.definitions import LOOK_AGAIN, Definitions
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_a_mutated_global_is_seen_by_the_next_message(link: Link) -> None:
     assert link.send((f,))[0]() == [1, 2]
 
 
-def test_what_a_function_captured_is_looked_at_once_for_a_task(
+def test_what_a_function_captured_that_can_change_is_looked_at_rarely(
     link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walks: list[object] = []
@@ -149,13 +149,25 @@ def test_what_a_function_captured_is_looked_at_once_for_a_task(
 
     captures_of = Definitions._captures
     monkeypatch.setattr(Definitions, "_captures", walk)
-    f = function(ADD, K=[1])
-    for _ in range(3):
+    f, g = (function(ADD, K=[1]) for _ in range(2))
+    for _ in range(LOOK_AGAIN):
         assert link.encoder.reference(f) == 0
         assert link.send((f, f))[0]([2]) == [2, 1]
-    assert walks == [f] * 3
-    f.__globals__["K"] = 1
+        assert link.encoder.reference(g) == 0
+        assert link.send(g)([2]) == [2, 1]
+    assert walks == [f, g]
+    f.__globals__["K"], g.__globals__["K"] = 1, [3]
+    assert [bool(link.encoder.reference(each)) for _ in range(2) for each in (f, g)] == [0, 0, 1, 0]
     assert link.function(f)(2) == 3
+    assert link.send(g)([2]) == [2, 3]
+
+
+def test_a_function_is_not_taken_for_another_one_that_had_its_place(link: Link) -> None:
+    for number in range(100):  # one dies as the next is made, in its place as a rule
+        f = function(ADD, K=number if number % 2 else [number])
+        assert bool(link.encoder.reference(f)) == bool(number % 2)
+        link.encoder.give_up()
+        del f
 
 
 def test_a_mutable_capture_is_found_also_behind_a_class_that_hides_it(link: Link) -> None:

@@ -85,6 +85,8 @@ class Encoder(MessageEncoder):
         if self._spare is not None:
             self._prune()
         if type(fn) is FunctionType and self._definitions.known(fn) is None:
+            if self._definitions.is_changing(fn):
+                return self._by_value(fn)
             found = self._definitions.models.find(fn)
             if found is not None:
                 model, captured = found
@@ -94,10 +96,12 @@ class Encoder(MessageEncoder):
                 self._made = (fn, (make_like, (model.obj, *captured)))
                 return 0
         definition = self._find(fn)
-        if definition is None:
-            self._made = (fn, None)  # to be pickled into the message, which need not find that out again
-            return 0
-        return definition.number
+        return self._by_value(fn) if definition is None else definition.number
+
+    def _by_value(self, fn: Any) -> int:
+        """Have it pickled into the message, which need not find out again that it has to be."""
+        self._made = (fn, None)
+        return 0
 
     def give_up(self) -> None:
         """The task that was referred to last could not be pickled."""

@@ -22,7 +22,7 @@ import pickle
 from collections import deque
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from offloop.wire.byvalue import CODE, TYPE_NAMES, is_made_of_python
 from offloop.wire.captures import Captures
@@ -31,11 +31,17 @@ from offloop.wire.pickling import PROTOCOL, MessageEncoder, defined, is_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import FunctionType
 
     from offloop.wire.pickling import TablePickler
 
 #: Evicted definitions that workers are not told to forget yet: messages under way may still use them.
 GRACE = 64
+
+#: How often a function whose captures can change is pickled before they are looked at again …
+LOOK_AGAIN = 64
+#: … and how many such functions are remembered.
+MOST_CHANGING = 1000
 
 #: Payloads above this many bytes in all are evicted too, oldest first.
 MAX_BYTES = 64 << 20
@@ -105,6 +111,7 @@ class Definitions:
         self._retired: deque[Definition] = deque(maxlen=max(capacity, GRACE))
         self._objects: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self.models = Models(self.find, self.is_named)
+        self._changing: dict[int, tuple[ref[FunctionType], int]] = {}  # by id() of the function: how often
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -133,6 +140,17 @@ class Definitions:
             return definition
         self._retire(definition)
         return None
+
+    def is_changing(self, fn: FunctionType) -> bool:
+        """Whether a function has to be pickled each time, as far as that was looked at some uses ago.
+
+        It may be pickled in any case, which only takes longer: to find out takes as long as a small task.
+        """
+        known, uses = self._changing.get(id(fn), (None, 0))
+        if known is None or known() is not fn or uses > LOOK_AGAIN:
+            return False
+        self._changing[id(fn)] = known, uses + 1
+        return True
 
     def resolve(self, number: int) -> Any:
         """The original function or class behind a number.
@@ -171,7 +189,12 @@ class Definitions:
         if not is_made_of_python(obj):
             return None
         captures = self._captures(obj)
-        return None if captures.mutable else self._define_by_value(obj, captures)
+        if not captures.mutable:
+            return self._define_by_value(obj, captures)
+        if len(self._changing) >= MOST_CHANGING:
+            self._changing.clear()
+        self._changing[id(obj)] = ref(obj), 1
+        return None
 
     def _define_by_value(self, obj: Any, captures: Captures) -> Definition:
         number = self.next_number()
