@@ -360,7 +360,8 @@ class Dispatcher:
         if self.loop is not None and self.loop.is_running():
             self.call_on_loop(self.kill)
             return
-        self.status = KILLED
+        self.starts.cancel()
+        self.status, self.scheduler.closing = KILLED, True
         for handle in self.handles.values():
             handle.link.abandon()
         self.handles.clear()

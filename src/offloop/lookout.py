@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ class Lookout:
         self._look = look
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
-        self._looked_at = 0  # workers so far
+        self._left: list[Any] = []  # workers for which there was no time
 
     def arm(self, loop: asyncio.AbstractEventLoop, now: float, *, hasten: bool = False) -> None:
         """Wait for the next look.
@@ -46,7 +47,7 @@ class Lookout:
         self._due = due
         self._handle = loop.call_later(due - now, self._ring)
 
-    def look_at(self, silent: Sequence[T], poll: Callable[[T, float], object]) -> None:
+    def look_at(self, silent: Collection[T], poll: Callable[[T, float], object]) -> None:
         """Look at workers, for `BUDGET` seconds; those that are left have their turn the next time.
 
         Args:
@@ -54,12 +55,12 @@ class Lookout:
             poll: looks at one, until a time in monotonic seconds.
         """
         until = monotonic() + BUDGET
-        first = self._looked_at % len(silent)
-        for worker in (*silent[first:], *silent[:first]):
-            self._looked_at += 1
-            poll(worker, until)
+        due = deque(dict.fromkeys([*filter({*silent}.__contains__, self._left), *silent]))
+        while due:
+            poll(due.popleft(), until)
             if monotonic() > until:
                 break
+        self._left = list(due)
 
     def _ring(self) -> None:
         self._handle = None

@@ -50,35 +50,39 @@ class Starts:
         if self._failures < MAX_START_FAILURES:
             return False
         ready, coming = self._scheduler.helpers()
-        self._scheduler.held_off = bool(ready or coming)
-        if not ready and coming:
-            return False  # they decide
-        self._failures = 0.0
-        if not ready:
+        if not ready and not coming:
+            self.succeeded()  # in that what comes next is tried as if nothing had been
             return True
-        self.cancel()
-        self._timer = loop.call_later(self._pause, self._try_again)
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        text = f"The pool goes on with {ready} worker(s), as more can't be started: {_first_line(problem)}"
-        loop.call_soon(lambda: warn(text, RuntimeWarning, stacklevel=1))  # which may raise
+        if self._timer is None:  # else this one was under way when the others had failed
+            self._scheduler.held_off = True
+            self._timer = loop.call_later(self._pause, self._try_again)
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            if ready:
+                text = f"The pool goes on with {ready} worker(s), as no more can be started: {_line(problem)}"
+                loop.call_soon(lambda: warn(text, RuntimeWarning, stacklevel=1))  # which may raise
         return False
 
     def succeeded(self) -> None:
         """A worker is ready."""
         self._failures = 0.0
         self._pause = PAUSE
+        self.cancel()
 
     def cancel(self) -> None:
-        """Try no more."""
+        """Wait no more."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._end_pause()
 
-    def _try_again(self) -> None:
+    def _end_pause(self) -> None:
         self._timer = None
         self._scheduler.held_off = False
+
+    def _try_again(self) -> None:
+        self._end_pause()
+        self._failures = 0.0
         self._resume()
 
 
-def _first_line(problem: BaseException) -> str:
+def _line(problem: BaseException) -> str:
     return brief(problem).partition("\n")[0]

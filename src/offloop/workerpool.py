@@ -174,6 +174,8 @@ class WorkerPool(Worker):
     async def recycle(self) -> None:
         """Replace every worker, one after the other: the new one is started before the old one retires.
 
+        Where none can be started, the old one works on, and this waits until one can.
+
         Raises:
             StatusError: the pool was shut down or killed.
             RuntimeError: called from another thread or event loop.

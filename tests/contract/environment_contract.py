@@ -175,16 +175,20 @@ class BootstrapContract(Context):
         flag = tmp_path / "flag"
         factory = self.make_factory(bootstrap=tasks.FlaggedBootstrap(log.path, str(flag)))
         async with self.pool(2, factory=factory) as pool:
-            gate = make_gate()
-            held = await occupy(pool, gate)
-            flag.touch()
-            waiting = [pool.submit(tasks.echo, number) for number in range(3)]
-            with pytest.warns(RuntimeWarning, match=r"goes on with 1 worker\(s\), .*the flag is up"):
+
+            async def go_on() -> None:
+                gate = make_gate()
+                held = await occupy(pool, gate)
+                flag.touch()
+                waiting = [pool.submit(tasks.echo, number) for number in range(3)]
                 await eventually(lambda: len(log.lines()) > 4)
-            assert not any(execution.done() for execution in waiting)
-            gate.open()
-            assert await asyncio.gather(*held, *waiting) == [0, 0, 1, 2]
-            flag.unlink()
+                assert not any(execution.done() for execution in waiting)
+                gate.open()
+                assert await asyncio.gather(*held, *waiting) == [0, 0, 1, 2]
+                flag.unlink()
+
+            with pytest.warns(RuntimeWarning, match=r"goes on with 1 worker\(s\), .*the flag is up"):
+                await go_on()
             held = await occupy(pool, gate := make_gate(), 2)
             gate.open()
             await asyncio.gather(*held)

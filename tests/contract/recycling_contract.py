@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 from support import tasks
@@ -11,6 +12,7 @@ from support.bounds import eventually, fail_after, wait_exit
 from support.gates import Gate, Log
 
 from contract.base import Context, occupy
+from offloop import starts
 
 
 def _is_running(pid: int) -> bool:
@@ -35,6 +37,27 @@ class RecyclingContract(Context):
             assert [await pool.submit(tasks.identity) for _ in range(3)] == [first] * 3
             gate.open()
             await recycled
+            assert await pool.submit(tasks.identity) != first
+
+    async def test_a_worker_works_on_as_long_as_none_can_be_started_in_its_place(
+        self, tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(starts, "PAUSE", 0.01)
+        flag = tmp_path / "flag"
+        factory = self.make_factory(bootstrap=tasks.FlaggedBootstrap(log.path, str(flag)))
+        async with self.pool(1, factory=factory) as pool:
+            first = await pool.submit(tasks.identity)
+
+            async def work_on() -> None:
+                flag.touch()
+                recycled = asyncio.ensure_future(pool.recycle())
+                await eventually(lambda: len(log.lines()) > 7)
+                assert await pool.submit(tasks.identity) == first
+                flag.unlink()
+                await recycled
+
+            with pytest.warns(RuntimeWarning, match=r"goes on with 1 worker\(s\)"):
+                await work_on()
             assert await pool.submit(tasks.identity) != first
 
     async def test_a_pool_that_closes_meanwhile_finishes_its_tasks(self, gate: Gate, log: Log) -> None:

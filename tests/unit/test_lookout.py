@@ -102,8 +102,26 @@ def test_who_is_left_when_the_time_for_a_look_is_over_is_the_next_one_s_first(
     monkeypatch.setattr(module, "monotonic", lambda: price * len(looked))
     looks = Looks()
     lookout = Lookout(looks.next_look, looks.look)
-    lookout.look_at(range(5), lambda worker, until: looked.append(worker))
+    silent = [*range(5)]
+
+    def poll(worker: int, until: float) -> None:
+        looked.append(worker)
+        silent.sort(key=worker.__eq__)  # who has been looked at goes to the end
+
+    lookout.look_at(silent[:], poll)
     assert looked == [*map(int, polled)]
     while len(looked) < 20:
-        lookout.look_at(range(5), lambda worker, until: looked.append(worker))
+        lookout.look_at(silent[:], poll)
     assert looked[:20] == [*range(5)] * 4
+
+
+def test_who_is_left_and_has_said_something_meanwhile_is_not_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(module, "monotonic", lambda: 2 * BUDGET * len(looked))
+    looks = Looks()
+    lookout = Lookout(looks.next_look, looks.look)
+    for silent in ("abc", "ac", "ac"):
+        lookout.look_at(silent, lambda worker, until: looked.append(worker))
+    assert looked == ["a", "c", "a"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -126,17 +127,15 @@ async def test_a_large_part_goes_out_uncopied(pair: Pair) -> None:
     part.append(0)  # which is let go of once it was sent: it may be resized again
 
 
-async def test_many_copies_take_no_more_of_a_turn_than_one(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks = 0
+@pytest.fixture
+def costly_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With each look at the clock a part of the budget has passed."""
+    looks = count(1)
+    monkeypatch.setattr(module, "monotonic", lambda: next(looks) * BUDGET * 0.4)
 
-    def monotonic() -> float:
-        nonlocal looks
-        looks += 1
-        return looks * BUDGET * 0.4  # so much passes with each look
 
-    monkeypatch.setattr(module, "monotonic", monotonic)
+@pytest.mark.usefixtures("costly_looks")
+async def test_many_copies_take_no_more_of_a_turn_than_one(pair: Pair) -> None:
     ours, theirs = pair
     targets = [bytearray(4) for _ in range(10)]
     outbox = Outbox(asyncio.get_running_loop(), ours)
@@ -149,6 +148,19 @@ async def test_many_copies_take_no_more_of_a_turn_than_one(
         turns.append(targets.count(b"copy"))
     assert turns == [3, 6, 9, 10]
     assert theirs.recv(20) == b"behind them"
+
+
+@pytest.mark.usefixtures("costly_looks")
+async def test_the_copies_for_several_workers_share_a_turn(pair: Pair) -> None:
+    targets = [[bytearray(4) for _ in range(6)] for _ in range(3)]
+    outboxes = [Outbox(asyncio.get_running_loop(), pair[0]) for _ in targets]
+    for outbox, own in zip(outboxes, targets, strict=True):
+        outbox.write([Copy(memoryview(target), memoryview(b"copy")) for target in own])
+    turns = [[own.count(b"copy") for own in targets]]
+    while any(outbox.waits for outbox in outboxes):
+        await asyncio.sleep(0)
+        turns.append([own.count(b"copy") for own in targets])
+    assert turns == [[3, 2, 1], [4, 3, 2], [5, 4, 3], [6, 6, 6]]
 
 
 async def test_a_part_of_wide_items_is_sent_byte_by_byte(pair: Pair) -> None:

@@ -175,15 +175,6 @@ class TestRetiring:
         assert not plan.start
         assert plan.stop == [worker]
 
-    def test_a_worker_retires_also_when_the_one_in_its_place_could_not_start(self) -> None:
-        world, (worker,) = ready_world(1)
-        world.replace(worker)
-        world.turn()
-        fake = world.workers[2]
-        fake.is_alive = False
-        world.notice_death(fake)
-        assert world.turn().stop == [worker]
-
     def test_a_worker_to_be_replaced_helps_to_finish_when_the_pool_closes(self) -> None:
         world, (worker,) = ready_world(1)
         world.replace(worker)
@@ -327,16 +318,43 @@ class TestHeldOff:
         world.enqueue()
         assert len(world.turn().start) == 1
 
-    def test_one_that_could_be_started_ends_it(self) -> None:
+    def test_one_that_is_being_started_is_waited_for(self) -> None:
         world = make_world(2)
         world.enqueue()
-        (worker,) = world.turn().start
+        world.turn()
         world.scheduler.held_off = True
         world.enqueue()
-        assert not world.turn().start, "the one that starts may help"
-        world.workers[worker.number].set_up()
-        world.hear(world.workers[worker.number])
-        assert not world.scheduler.held_off
+        assert not world.turn().start
+        assert world.scheduler.helpers() == (0, 1)
+        world.drain()
+        assert world.scheduler.helpers() == (1, 0)
+
+    def test_a_leased_one_helps_where_there_is_no_other(self) -> None:
+        world, (worker, other) = ready_world(2)
+        world.notice_death(world.workers[other.number])
+        assert world.lease() is worker
+        world.scheduler.held_off = True
+        items = [world.enqueue() for _ in range(2)]
+        world.drain()
+        assert [item.worker for item in items] == [worker, worker]
+
+    def test_without_workers_a_task_would_start_at_once(self) -> None:
+        world = make_world(1)
+        world.scheduler.held_off = True
+        assert world.scheduler.would_start_at_once
+
+    def test_a_worker_works_on_until_another_one_has_started_in_its_place(self) -> None:
+        world, (worker,) = ready_world(1, min_workers=1)
+        world.replace(worker)
+        for _ in range(2):
+            (replacement,) = world.turn().start
+            assert worker.phase == READY
+            world.notice_death(world.workers[replacement.number])
+            assert not world.scheduler.helpers()[1]
+        item = world.enqueue()
+        world.drain()
+        assert item.worker is worker
+        assert worker.phase == GONE
         assert world.scheduler.helpers() == (1, 0)
 
     def test_a_new_key_takes_a_worker_that_there_is(self) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from offloop import WorkerPool
+from offloop.dispatcher import Dispatcher
 from offloop.starts import KILLED_START, LONGEST_PAUSE, MAX_START_FAILURES, PAUSE, Starts
 
 PROBLEM = OSError("no more processes")
@@ -82,7 +84,7 @@ def test_one_that_others_kill_counts_for_a_part() -> None:
     assert tries.fail(enough, killed=True).index(True) == enough - 1
 
 
-def test_those_on_their_way_decide() -> None:
+def test_those_on_their_way_are_waited_for_until_they_have_failed_too() -> None:
     tries = Tries(coming=2)
     assert tries.fail(3) == [False, False, False]
     assert tries.scheduler.held_off
@@ -91,7 +93,17 @@ def test_those_on_their_way_decide() -> None:
     tries.scheduler.now = 0, 0
     assert tries.fail() == [True]
     assert not tries.scheduler.held_off
-    assert not tries.loop.timers
+    assert [timer.is_cancelled for timer in tries.loop.timers] == [True]
+
+
+def test_but_others_are_tried_again_as_they_may_take_for_ever() -> None:
+    tries = Tries(coming=1)
+    for number in range(3):
+        assert tries.fail(5) == [False] * 5
+        assert len(tries.loop.timers) == number + 1
+        tries.loop.timers[-1].ring()
+        assert not tries.scheduler.held_off
+        assert tries.resumed == number + 1
 
 
 def test_with_workers_it_goes_on_with_them_and_tries_again_later_and_ever_later() -> None:
@@ -100,7 +112,7 @@ def test_with_workers_it_goes_on_with_them_and_tries_again_later_and_ever_later(
     while pauses[-2:] != [LONGEST_PAUSE] * 2:
         assert not tries.scheduler.held_off
         with pytest.warns(
-            RuntimeWarning, match=r"2 worker\(s\), as more can't be started: .*no more processes$"
+            RuntimeWarning, match=r"2 worker\(s\), as no more can be started: .*no more processes$"
         ):
             assert tries.fail(3) == [False, False, False]
         assert tries.scheduler.held_off
@@ -115,11 +127,49 @@ def test_with_workers_it_goes_on_with_them_and_tries_again_later_and_ever_later(
     assert tries.loop.timers[-1].delay == PAUSE
 
 
-def test_there_is_one_timer_and_none_at_the_end() -> None:
+def test_many_that_fail_at_once_are_one_failure() -> None:
     tries = Tries(ready=1)
-    for _ in range(2):  # the second time a lease's worker has failed
+    with pytest.warns(RuntimeWarning) as warnings:
+        assert tries.fail(24) == [False] * 24
+    assert len(warnings) == 1
+    assert [timer.delay for timer in tries.loop.timers] == [PAUSE]
+    tries.scheduler.now = 0, 0  # the one that was ready has died, and the next one does not start
+    assert tries.fail() == [True]
+    assert not tries.scheduler.held_off
+
+
+@pytest.mark.parametrize("end", ["succeeded", "cancel"])
+def test_a_pause_ends_at_once_when_one_has_started_or_the_pool_ends(end: str) -> None:
+    tries = Tries(ready=1)
+    with pytest.warns(RuntimeWarning):
+        tries.fail(3)
+    getattr(tries.starts, end)()
+    getattr(tries.starts, end)()
+    assert [timer.is_cancelled for timer in tries.loop.timers] == [True]
+    assert not tries.scheduler.held_off
+    assert not tries.resumed
+
+
+def test_a_pool_that_is_forgotten_tries_no_more() -> None:
+    with asyncio.Runner() as runner:
+        pool = WorkerPool(2, factory="thread", min_workers=1)
+        runner.run(_use(pool))
+        dispatcher = pool._dispatcher
         with pytest.warns(RuntimeWarning):
-            tries.fail(3)
-    tries.starts.cancel()
-    tries.starts.cancel()
-    assert [timer.is_cancelled for timer in tries.loop.timers] == [True, True]
+            runner.run(_fail(dispatcher))
+        assert dispatcher.scheduler.held_off
+        with pytest.warns(ResourceWarning):
+            del pool
+        assert not dispatcher.scheduler.held_off
+        runner.run(asyncio.sleep(0))
+        assert not dispatcher.handles
+
+
+async def _use(pool: WorkerPool) -> None:
+    assert await pool.submit(len, "ab") == 2
+
+
+async def _fail(dispatcher: Dispatcher) -> None:
+    for _ in range(MAX_START_FAILURES):
+        dispatcher.worker_not_started(PROBLEM)
+    await asyncio.sleep(0)

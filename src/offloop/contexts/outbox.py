@@ -9,15 +9,20 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 from time import monotonic
+from weakref import WeakSet
 
 from offloop.child.layout import Copy, Part, WithDescriptor
 
 #: How many parts one system call takes at the most.
 _PARTS = 64
-#: Seconds of copying into segments after which other callbacks of the event loop get their turn.
+#: Seconds of copying into segments after which other callbacks of the event loop get their turn: all
+#: workers that are copied for share them, but each has a slice at least.
 BUDGET = 0.0005
 #: Bytes copied between looks at the clock.
 SLICE = 1 << 18
+
+#: Those of which a copy goes on in a later turn.
+_copiers: WeakSet[Outbox] = WeakSet()
 
 
 class Outbox:
@@ -86,7 +91,7 @@ class Outbox:
             head = queue[0]
             if type(head) is Copy:
                 if until is None:
-                    until = monotonic() + BUDGET
+                    until = monotonic() + BUDGET / (len(_copiers) + 1)
                 elif monotonic() > until:
                     self._copy_later()
                     return
@@ -113,10 +118,12 @@ class Outbox:
             self._waiting = False
             self._loop.remove_writer(self._sock)
         self._copying = True
+        _copiers.add(self)
         self._loop.call_soon(self._copy_on)
 
     def _copy_on(self) -> None:
         self._copying = False
+        _copiers.discard(self)
         if not self.closed:
             self._flush()
 

@@ -106,7 +106,7 @@ class Keys(Roster[T], Generic[T]):
 
     def _may_start(self) -> bool:
         """Whether a worker may be started for which a task then waits; on a cluster there may be no place."""
-        if self.closing or self.start_failed or self.held_off or not self.limits.has_spare:
+        if self.closing or self.start_failed or self._is_held or not self.limits.has_spare:
             return False
         return self._living() < self.limits.max_workers
 

@@ -82,9 +82,13 @@ class Roster(Generic[T]):
         return [w.number for w in self.workers.values() if w.phase in (STARTING, READY)]
 
     def helpers(self) -> tuple[int, int]:
-        """How many workers any task may go to: that are ready, and that are being started."""
-        phases = [w.phase for w in self.workers.values() if not w.leases and not w.ending]
+        """How many workers could run what waits: that are ready, and that are being started."""
+        phases = [worker.phase for worker in self.workers.values()]
         return phases.count(READY), phases.count(STARTING)
+
+    @property
+    def _is_held(self) -> bool:
+        return self._held_off and any(self.helpers())
 
     @property
     def idle_workers(self) -> int:
@@ -164,6 +168,12 @@ class Roster(Generic[T]):
             worker.replacement = self._new()
             worker.replacement.replaces = True
         return [worker.replacement for worker in replaced if worker.replacement is not None]
+
+    def _try_to_replace_again(self, replacement: WorkerState[T]) -> None:
+        """A worker that was started in the place of another one is gone: that one works on until the next."""
+        for worker in self.workers.values():
+            if worker.replacement is replacement and worker.phase == READY:
+                worker.replacement = None
 
     def _retire_replaced(self) -> None:
         """Retire workers that worked on until the one in their place was there, or a lease took the place."""

@@ -64,7 +64,7 @@ class Scheduler(Keys[T]):
     def would_start_at_once(self) -> bool:
         """Whether a task added now would not wait for another one."""
         coming = sum(w.phase in (RESERVED, STARTING) and not w.outstanding for w in self.workers.values())
-        room = 0 if self.held_off else self.limits.max_workers - self._living()
+        room = 0 if self._is_held else self.limits.max_workers - self._living()
         return len(self.queue) < len(self._idle) + coming + max(room, 0)
 
     @property
@@ -158,7 +158,7 @@ class Scheduler(Keys[T]):
             return
         worker.phase = READY
         worker.progress = now
-        self.discouraged = self.start_failed = self.held_off = False
+        self.discouraged = self.start_failed = False
         self._hungry[worker] = None
         if worker not in self._pinned_waiting:
             self._idle[worker] = now
@@ -168,6 +168,7 @@ class Scheduler(Keys[T]):
         begun = set(started)
         if worker.phase == STARTING:
             self.start_failed = True
+            self._try_to_replace_again(worker)
         running = [item for item in worker.hand.values() if item.id in begun]
         left = [item for item in worker.hand.values() if item.id not in begun]
         worker.hand.clear()
@@ -255,7 +256,7 @@ class Scheduler(Keys[T]):
         if self._idle:
             # The one used last comes first: its caches are warm.
             idle = [worker for worker in reversed(self._idle) if not worker.leases]
-            if len(idle) < len(self._idle) and self._living() >= self.limits.max_workers:
+            if len(idle) < len(self._idle) and (self.held_off or self._living() >= self.limits.max_workers):
                 idle += [worker for worker in reversed(self._idle) if worker.leases]
             # Waking a worker costs as much as a few short tasks: rather many for some; the others are next.
             left = self._deal(idle, left, max(MIN_DEAL, MAX_PLAN // max(len(idle), 1)), dispatch, now)
@@ -340,7 +341,7 @@ class Scheduler(Keys[T]):
         for worker in reserved:
             self._forget_unused(worker)  # its tasks may have been cancelled
         start = [w for w in reserved if w.outstanding]
-        is_held = self.held_off and any(self.helpers())
+        is_held = self._is_held
         start += [] if self.closing or is_held else self._replacements()
         starting = sum(w.phase == STARTING for w in self.workers.values()) if self.queue else 0
         starting += sum(not w.leases for w in self._idle) if self._cut else 0  # the next plan serves them
@@ -357,7 +358,7 @@ class Scheduler(Keys[T]):
         return start
 
     def _stop_workers(self, now: float) -> list[WorkerState[T]]:
-        if not self.closing and not self.held_off:
+        if not self.closing and not self._is_held:
             self._retire_replaced()
         stop = [w for w in self.workers.values() if w.phase == RETIRING and self._may_stop(w)]
         if self.closing and not self.queue:
