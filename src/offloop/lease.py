@@ -15,7 +15,7 @@ from offloop.scheduling.state import GONE, READY, RETIRING, WorkerState
 from offloop.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
     from offloop.execution import Execution
     from offloop.observe.statistics import Statistics
@@ -61,10 +61,20 @@ class LeasedWorker(Worker):
 
     if not TYPE_CHECKING:  # they are typed as a `Worker`'s
 
-        def enqueue(self, task: TaskLike[Any], **options: Any) -> Execution[Any]:
+        def enqueue(
+            self,
+            task: TaskLike[Any],
+            *,
+            timeout: float | None = None,
+            priority: int = 0,
+            retries: int = 0,
+            key: Hashable = None,
+        ) -> Execution[Any]:
             """Queue a task on this worker; see `Worker.enqueue`."""
             self._check()
-            return self._owned(super().enqueue(task, **options))
+            return self._owned(
+                super().enqueue(task, timeout=timeout, priority=priority, retries=retries, key=key)
+            )
 
         def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Execution[Any]:
             """Queue a call on this worker; see `Worker.submit`."""
@@ -87,7 +97,7 @@ class LeasedWorker(Worker):
         if not self._held:
             raise StatusError("The worker has been released to its pool")
         if self._state_.phase == GONE and self._dispatcher.status == OPEN:
-            raise StatusError("The worker has crashed")
+            raise StatusError(f"The worker has {'been shut down' if self._state_.dismissed else 'crashed'}")
 
     async def wait_for_room(self) -> None:
         """Wait until ``enqueue`` would not raise `QueueFull`: what waits here counts for the pool's queue.
@@ -119,9 +129,14 @@ class LeasedWorker(Worker):
         return of_worker(self._dispatcher, self._state_, self._meter)
 
     async def shutdown(self, *, cancel_pending: bool = False) -> int:
-        """End this worker itself, once it has finished; the pool replaces it.  See `Worker.shutdown`."""
+        """End this worker itself, once it has finished; the pool replaces it.  See `Worker.shutdown`.
+
+        Other leases on it end as well.  After `release`, the worker is the pool's, and goes on.
+        """
+        if not self._held and not self._ended:
+            return 0
         self.release()  # first, as it refuses other threads
-        self._ended = self._ended or "The worker has been shut down"
+        self._ended = "The worker has been shut down"
         if cancel_pending:
             self._cancel(self._state_.pinned)
         await _end_worker(self._dispatcher, self._state_)
@@ -130,13 +145,16 @@ class LeasedWorker(Worker):
     def kill(self) -> None:
         """End this worker itself at once; the pool replaces it.
 
+        Other leases on it end as well.  After `release`, the worker is the pool's, and goes on.
+
         Raises:
             RuntimeError: called from another thread or event loop.
         """
         refuse_elsewhere(self._dispatcher)
-        self._ended = self._ended or "The worker has been shut down"
-        self.release()
-        _kill_worker(self._dispatcher, self._state_)
+        if self._held or self._ended:
+            self._ended = "The worker has been shut down"
+            self.release()
+            _kill_worker(self._dispatcher, self._state_)
 
     async def __aenter__(self) -> Self:
         return self
@@ -144,15 +162,19 @@ class LeasedWorker(Worker):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        cancelled: list[Execution[Any]] = []
         if kind is not None:
-            self._cancel([*self._state_.hand.values(), *self._state_.pinned])
+            cancelled = self._cancel([*self._state_.hand.values(), *self._state_.pinned])
         self.release()
+        if cancelled:
+            await asyncio.wait(cancelled)
 
-    def _cancel(self, executions: Iterable[Execution[Any]]) -> None:
+    def _cancel(self, executions: Iterable[Execution[Any]]) -> list[Execution[Any]]:
         """Cancel those that were enqueued here, the last ones first: else one could start meanwhile."""
-        for execution in reversed(list(executions)):
-            if execution in self._own:
-                execution.cancel()
+        own = [execution for execution in executions if execution in self._own]
+        for execution in reversed(own):
+            execution.cancel()
+        return own
 
     def __repr__(self) -> str:
         return f"<LeasedWorker {self.worker_id} {self._state()}>"
@@ -163,7 +185,8 @@ class LeasedWorker(Worker):
         if not self._held:
             return "released"
         if self._state_.phase == GONE:
-            return "crashed" if self._dispatcher.is_open else "shut down"
+            has_crashed = self._dispatcher.is_open and not self._state_.dismissed
+            return "crashed" if has_crashed else "shut down"
         return "idle" if self.is_idle() else "running"
 
     def __del__(self) -> None:
@@ -182,7 +205,7 @@ async def _end_worker(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]
     """End one worker when it has finished, and replace it; returns when it is gone."""
     dispatcher.bind()
     handle = dispatcher.handles.get(worker.number)
-    dispatcher.scheduler.retire(worker)
+    dispatcher.scheduler.dismiss(worker)
     dispatcher.schedule_turn()
     if handle is None and worker.pinned:  # it is yet to start, for what waits for it
         await asyncio.sleep(0)
@@ -193,6 +216,7 @@ async def _end_worker(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]
 
 def _kill_worker(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]]) -> None:
     """End one worker at once."""
+    worker.dismissed = True
     handle = dispatcher.handles.get(worker.number)
     if handle is not None:
         handle.kill(all=False)

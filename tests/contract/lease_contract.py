@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from support import tasks
-from support.bounds import fail_after
-from support.gates import Gate
+from support.bounds import eventually, fail_after
+from support.gates import Gate, Log
 
 from contract.base import Context, occupy
 from offloop import StatusError, Worker, WorkerKilled
@@ -172,6 +172,47 @@ class LeaseContract(Context):
             assert await others == 1
             first.release()
             assert await ending == 0
+
+    @pytest.mark.parametrize("how", ["shutdown", "kill"])
+    async def test_ending_a_lease_ends_others_on_the_same_worker(self, how: str) -> None:
+        async with self.pool(1) as pool:
+            first, second = pool.get_worker(), pool.get_worker()
+            identity = await first.submit(tasks.identity)
+            assert await second.submit(tasks.identity) == identity
+            if how == "kill":
+                first.kill()
+            assert isinstance(await first.shutdown(), int)
+            assert not second.is_running()
+            assert repr(second).endswith("shut down>")
+            with pytest.raises(StatusError, match="shut down"):
+                second.submit(tasks.echo, 1)
+            assert await pool.submit(tasks.identity) != identity
+
+    async def test_a_lease_that_was_given_back_ends_nothing(self, gate: Gate) -> None:
+        async with self.pool(1) as pool:
+            async with pool.get_worker() as lease:
+                identity = await lease.submit(tasks.identity)
+            held = await occupy(pool, gate)
+            lease.kill()
+            assert await lease.shutdown() == 0
+            gate.open()
+            await asyncio.gather(*held)
+            assert await pool.submit(tasks.identity) == identity
+            with pytest.raises(StatusError, match="released"):
+                lease.submit(tasks.echo, 1)
+
+    async def test_leaving_a_lease_by_an_error_waits_for_what_it_cancelled(self, log: Log) -> None:
+        async with self.pool(1) as pool:
+            await pool.submit(tasks.echo, 1)
+            with pytest.raises(LookupError):  # noqa: PT012
+                async with pool.get_worker() as lease:
+                    running = lease.submit(tasks.clean_up_slowly, log.path)
+                    waiting = lease.submit(tasks.echo, 2)
+                    await eventually(lambda: bool(log.lines()))
+                    raise LookupError
+            assert log.lines() == ["begun", "cleaned up"]
+            assert running.cancelled()
+            assert waiting.cancelled()
 
     async def test_the_exit_code_of_a_lease_is_the_same_every_time(self) -> None:
         async with self.pool(1) as pool:

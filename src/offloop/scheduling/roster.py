@@ -149,6 +149,11 @@ class Roster(Generic[T]):
             if worker.keys:
                 self._draining[worker] = None
 
+    def dismiss(self, worker: WorkerState[T]) -> None:
+        """`retire` a worker, even if others have leases on it."""
+        worker.dismissed = True
+        self.retire(worker)
+
     def replace(self, worker: WorkerState[T]) -> None:
         """Start another worker in place of ``worker``, which works on until then, and retires."""
         if self._closing:

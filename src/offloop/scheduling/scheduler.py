@@ -378,6 +378,6 @@ class Scheduler(Keys[T]):
         return stop
 
     def _may_stop(self, worker: WorkerState[T]) -> bool:
-        if worker.outstanding or (worker.leases and not self.closing):
+        if worker.outstanding or (worker.leases and not (self.closing or worker.dismissed)):
             return False
         return self.closing or self._need_not_wait_for(worker.replacement)

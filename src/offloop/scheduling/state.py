@@ -32,9 +32,11 @@ class WorkerState(Generic[T]):
         replaces: whether it was started in the place of another one.
         ending: whether it is to retire: as soon as it has started, to run what waits for
             it; or, once ready, as soon as its replacement has started.
+        dismissed: whether it is to end though leases hold it.
     """
 
     __slots__ = (
+        "dismissed",
         "ending",
         "given",
         "hand",
@@ -65,7 +67,7 @@ class WorkerState(Generic[T]):
         self.recalled: set[int] = set()
         self.replacement: WorkerState[T] | None = None
         self.replaces = False
-        self.ending = False
+        self.ending = self.dismissed = False
 
     @property
     def is_living(self) -> bool:
