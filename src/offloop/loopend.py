@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import warnings
 from asyncio.events import _get_running_loop
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextvars import Context
 from importlib import import_module
 from threading import get_ident
 from typing import TYPE_CHECKING
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Seconds for workers to end in good order as their event loop ends; then they are killed.
 GRACE = 5.0
+#: Seconds after which a timer rings that is not to ring: three years.
+_NEVER = 1e8
 #: The environment variable that has a process's statistics served to others of its user.
 SERVE = "OFFLOOP_STATISTICS"
 
@@ -24,6 +28,8 @@ SERVE = "OFFLOOP_STATISTICS"
 in_use: WeakSet[Dispatcher] = WeakSet()
 #: Those of the process that this one was forked from.  Kept, as their loops share its descriptors.
 _parents: list[Dispatcher] = []
+#: The event loops that tell when they are closed.
+_watched: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 #: The thread in which each was first used.
 _threads: WeakKeyDictionary[Dispatcher, int] = WeakKeyDictionary()
 #: Called with the ``repr`` of each worker or pool that nobody shut down; `offloop.testing` adds one.
@@ -84,6 +90,7 @@ def at_loop_end(end: Callable[[], Awaitable[None]], dispatcher: Dispatcher) -> C
     armed = True
     in_use.add(dispatcher)
     _threads[dispatcher] = get_ident()
+    _watch_closing(asyncio.get_running_loop())
 
     async def guard() -> AsyncGenerator[None]:
         try:
@@ -105,6 +112,31 @@ def at_loop_end(end: Callable[[], Awaitable[None]], dispatcher: Dispatcher) -> C
     if os.environ.get(SERVE, "0") not in ("", "0"):
         import_module("offloop.serving").serve_by_itself()  # which is a layer above: a plug-in
     return disarm
+
+
+def _watch_closing(loop: asyncio.AbstractEventLoop) -> None:
+    """Have workers end that live on when ``loop`` is closed by itself, without ``shutdown_asyncgens``.
+
+    A loop that is closed lets go of its timers.  So a timer is the one that has what tells of it.
+    """
+    if loop not in _watched:
+        _watched.add(loop)
+        loop.call_later(_NEVER, _Closing(), context=Context())
+
+
+class _Closing:
+    """A timer's callback, which dies as its event loop is closed."""
+
+    def __call__(self) -> None:
+        """It is never called, as programs go."""
+
+    def __del__(self) -> None:
+        if sys.is_finalizing():
+            return
+        for dispatcher in list(in_use):
+            if dispatcher.loop is not None and dispatcher.loop.is_closed():
+                in_use.discard(dispatcher)
+                end_without_loop(dispatcher)
 
 
 def _run_to_next_stop(step: Awaitable[None]) -> None:
@@ -130,12 +162,26 @@ async def end_with_loop(dispatcher: Dispatcher) -> None:
     if dispatcher.ended_for_good or not dispatcher.has_workers:
         return
     try:
-        if dispatcher.is_open and not dispatcher.ends_with_loop:
-            who = repr(dispatcher.owner())
-            tell_witnesses(who)
-            warnings.warn(f"{who} was never shut down", ResourceWarning, stacklevel=1)
+        _tell(dispatcher)
     finally:  # where warnings are errors, it raises
         await _end(dispatcher)
+
+
+def end_without_loop(dispatcher: Dispatcher) -> None:
+    """End at once what is left when the event loop was closed, with the same warning."""
+    if dispatcher.ended_for_good or not dispatcher.has_workers:
+        return
+    try:
+        _tell(dispatcher)
+    finally:
+        dispatcher.abandon()
+
+
+def _tell(dispatcher: Dispatcher) -> None:
+    owner = dispatcher.owner()
+    if owner is not None and dispatcher.is_open and not dispatcher.ends_with_loop:
+        tell_witnesses(repr(owner))
+        warnings.warn(f"{owner!r} was never shut down", ResourceWarning, stacklevel=1)
 
 
 async def _end(dispatcher: Dispatcher) -> None:

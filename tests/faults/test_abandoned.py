@@ -90,6 +90,53 @@ def test_a_pool_whose_loop_was_closed_without_notice_can_be_dropped(kind: str) -
     assert "Traceback" not in done.stderr, done.stderr
 
 
+CLOSED_ALONE = """
+import asyncio, gc, os, sys, time, weakref
+import offloop
+
+kept = []
+
+async def use(how):
+    if how == "global":
+        return await offloop.submit(os.getpid)
+    if how == "single":
+        kept.append(offloop.create_worker())
+        return await kept[0].submit(os.getpid)
+    pool = offloop.WorkerPool(1)
+    if how == "kept":
+        kept.append(pool)
+    return await pool.submit(os.getpid)
+
+def close(how):
+    loop = asyncio.new_event_loop()
+    print(loop.run_until_complete(use(how)))
+    loop.close()  # without its `shutdown_asyncgens`
+    return weakref.ref(loop)
+
+closed = close(sys.argv[1])
+while True:  # until the worker is gone, and its template
+    try:
+        os.waitpid(-1, 0)
+    except ChildProcessError:
+        break
+print([worker.is_running() for worker in kept])
+kept.clear()
+while closed() is not None:  # a thread that waits for the template has it for another moment
+    gc.collect()
+    time.sleep(0.005)
+"""
+
+
+@pytest.mark.parametrize("how", ["global", "single", "kept", "forgotten"])
+def test_workers_end_as_their_loop_is_closed_alone_and_nothing_keeps_it(how: str) -> None:
+    done = run_with_warnings(CLOSED_ALONE, how)
+    pid, running = done.stdout.splitlines()
+    assert wait_exit(int(pid), 20)
+    assert running == ("[False]" if how in ("single", "kept") else "[]")
+    assert done.stderr.count("ResourceWarning: <Worker") == (how != "global"), done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("kind", ["process", "thread", "inline"])
 def test_a_pool_dropped_while_its_loop_pauses_harms_no_other(
     kind: str, request: pytest.FixtureRequest
