@@ -137,7 +137,8 @@ class Dispatcher:
 
     def refuse(self) -> None:
         """Raise the error for a dispatcher that takes no more tasks."""
-        raise StatusError(f"The worker has {'crashed' if self.status == BROKEN else 'been shut down'}")
+        has_crashed = self.status == BROKEN and self._closed is None
+        raise StatusError(f"The worker has {'crashed' if has_crashed else 'been shut down'}")
 
     def check_open(self) -> None:
         """Raise the error for the wrong event loop, or for a dispatcher that takes no more tasks."""
@@ -302,6 +303,7 @@ class Dispatcher:
     def kill(self) -> None:
         """End every worker at once; what is outstanding fails with `WorkerKilled`."""
         if self.status >= BROKEN:
+            self.status = max(self.status, KILLED)
             return
         self.status = KILLED
         self.scheduler.closing = True
@@ -315,7 +317,8 @@ class Dispatcher:
     def worker_not_started(self, problem: BaseException, *, killed: bool = False) -> None:
         """A worker could not start, or was ``killed`` meanwhile; what waits may fail, see `Starts`."""
         if not self.policy.heal:
-            self.status = max(self.status, BROKEN)
+            if self.outstanding:  # else the next task has it started again, and told why it can't be
+                self.status = max(self.status, BROKEN)
         elif self.loop is None or not self.starts.failed(self.loop, problem, killed=killed):
             return
         self.scheduler.discouraged = True
@@ -325,6 +328,7 @@ class Dispatcher:
         """A worker died; a single one is not replaced."""
         if not self.policy.heal:
             self.status = max(self.status, BROKEN)
+            self.scheduler.discouraged = True
             self.fail_waiting(lambda execution: make_error())
 
     def worker_ended(self, handle: WorkerHandle, code: int | None) -> None:

@@ -196,6 +196,7 @@ class ContextWorker(Worker):
     def __init__(self, factory: WorkerFactory) -> None:
         limits = Limits(
             max_workers=1,
+            min_workers=1,
             idle_timeout=float("inf"),
             slots=factory.slots,
             prefetch=factory.prefetch,

@@ -115,7 +115,7 @@ class WorkerPool(Worker):
 
     def is_idle(self) -> bool:
         """Whether a task enqueued now would start at once."""
-        return self._dispatcher.scheduler.would_start_at_once
+        return self._dispatcher.is_open and self._dispatcher.scheduler.would_start_at_once
 
     def get_worker(self) -> LeasedWorker:
         """Lease one worker, to run several tasks on the same environment.
@@ -175,6 +175,7 @@ class WorkerPool(Worker):
         """Replace every worker, one after the other: the new one is started before the old one retires.
 
         Where none can be started, the old one works on, and this waits until one can.
+        A worker that is leased is replaced once it is released, for which this waits, too.
 
         Raises:
             StatusError: the pool was shut down or killed.

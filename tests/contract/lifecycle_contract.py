@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from support import tasks
-from support.bounds import fail_after
+from support.bounds import eventually, fail_after
 from support.gates import Gate, Log
 
 from contract.base import Context, occupy
-from offloop import Execution, StatusError, Worker, WorkerKilled
+from offloop import Execution, StatusError, Worker, WorkerKilled, WorkerStartError
 
 SHUT_DOWN = r"^The worker has been shut down$"
 
@@ -138,6 +139,41 @@ class LifecycleContract(Context):
         await worker.shutdown()
         with pytest.raises(StatusError, match=SHUT_DOWN):
             worker.submit(tasks.echo, 1)
+
+    @pytest.mark.parametrize("how", ["shutdown", "kill"])
+    async def test_a_worker_that_was_ended_after_it_could_not_start_is_shut_down(self, how: str) -> None:
+        worker = self.worker(bootstrap=tasks.broken_bootstrap)
+        with pytest.raises(WorkerStartError):
+            await worker.submit(tasks.echo, 1)
+        with pytest.raises(StatusError, match="has crashed"):
+            worker.submit(tasks.echo, 1)
+        if how == "kill":
+            worker.kill()
+        else:
+            await worker.shutdown()
+        with pytest.raises(StatusError, match=SHUT_DOWN):
+            worker.submit(tasks.echo, 1)
+        await worker.shutdown()
+
+    async def test_async_with_starts_the_worker(self, log: Log) -> None:
+        async with self.worker(bootstrap=tasks.LoggingBootstrap(log.path)) as worker:
+            await eventually(lambda: log.lines() == ["booted"])
+            assert worker.is_idle()
+            assert await worker.submit(tasks.echo, 1) == 1
+        assert log.lines() == ["booted"]
+
+    async def test_a_worker_that_could_not_start_when_nothing_waited_tells_the_first_task(
+        self, tmp_path: Path, log: Log
+    ) -> None:
+        flag = tmp_path / "flag"
+        flag.touch()
+        async with self.worker(bootstrap=tasks.FlaggedBootstrap(log.path, str(flag))) as worker:
+            await eventually(lambda: not worker.statistics().workers and log.lines() == ["booted"])
+            assert worker.is_running()
+            execution = worker.submit(tasks.echo, 1)
+            with pytest.raises(WorkerStartError, match="the flag is up"):
+                await execution
+        assert log.lines() == ["booted"] * 2
 
     async def test_what_an_idle_worker_was_sent_is_not_pending(self, gate: Gate) -> None:
         async with self.pool(1) as pool:

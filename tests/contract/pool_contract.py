@@ -24,6 +24,7 @@ class PoolContract(Context):
             assert pool.is_idle()
             assert await pool.enqueue(tasks.Echo(1)) == 1
         assert not pool.is_running()
+        assert not pool.is_idle(), "a task would not start"
 
     async def test_max_workers_defaults_to_the_cpus_of_this_process(self) -> None:
         async with WorkerPool(factory=self.make_factory()) as pool:

@@ -245,7 +245,8 @@ class DispatcherMachine(RuleBasedStateMachine):
             assert last in ("never ran", "lost")
         else:
             assert isinstance(error, WorkerCrashed)
-            assert last == "lost" or (status == BROKEN and last == "never ran")
+            is_single = not self.dispatcher.policy.heal
+            assert last == "lost" or (is_single and status in (BROKEN, KILLED) and last == "never ran")
 
     # -- letting it run dry --------------------------------------------------------
 
