@@ -105,3 +105,16 @@ def _token_descriptor(path: str) -> int:
 def identity() -> int:
     """A number that tells workers apart, in every context."""
     return threading.get_native_id()
+
+
+async def clean_up_slowly(log: str) -> None:
+    """Wait until this is cancelled, and then take some turns of the event loop."""
+    import asyncio
+
+    append_line(log, "begun")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        for _ in range(100):
+            await asyncio.sleep(0.001)
+        append_line(log, "cleaned up")

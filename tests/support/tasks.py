@@ -60,6 +60,7 @@ from support.signals import (
     Tell as Tell,
     apass_gate as apass_gate,
     append_line as append_line,
+    clean_up_slowly as clean_up_slowly,
     identity as identity,
     pass_gate as pass_gate,
     tell as tell,
@@ -386,16 +387,3 @@ def be_busy_and_pass(seconds: float, gate: str | None = None) -> None:
     be_busy(seconds)
     if gate is not None:
         pass_gate(gate)
-
-
-async def clean_up_slowly(log: str) -> None:
-    """Wait until this is cancelled, and then take some turns of the event loop."""
-    import asyncio
-
-    append_line(log, "begun")
-    try:
-        await asyncio.Event().wait()
-    finally:
-        for _ in range(100):
-            await asyncio.sleep(0.001)
-        append_line(log, "cleaned up")
