@@ -28,8 +28,8 @@ SERVE = "OFFLOOP_STATISTICS"
 in_use: WeakSet[Dispatcher] = WeakSet()
 #: Those of the process that this one was forked from.  Kept, as their loops share its descriptors.
 _parents: list[Dispatcher] = []
-#: The event loops that tell when they are closed.
-_watched: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+#: Those of each event loop that tells when it is closed.
+_watched: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakSet[Dispatcher]] = WeakKeyDictionary()
 #: The thread in which each was first used.
 _threads: WeakKeyDictionary[Dispatcher, int] = WeakKeyDictionary()
 #: Called with the ``repr`` of each worker or pool that nobody shut down; `offloop.testing` adds one.
@@ -90,7 +90,7 @@ def at_loop_end(end: Callable[[], Awaitable[None]], dispatcher: Dispatcher) -> C
     armed = True
     in_use.add(dispatcher)
     _threads[dispatcher] = get_ident()
-    _watch_closing(asyncio.get_running_loop())
+    _end_with_closing(dispatcher, asyncio.get_running_loop())
 
     async def guard() -> AsyncGenerator[None]:
         try:
@@ -114,18 +114,23 @@ def at_loop_end(end: Callable[[], Awaitable[None]], dispatcher: Dispatcher) -> C
     return disarm
 
 
-def _watch_closing(loop: asyncio.AbstractEventLoop) -> None:
+def _end_with_closing(dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop) -> None:
     """Have workers end that live on when ``loop`` is closed by itself, without ``shutdown_asyncgens``.
 
     A loop that is closed lets go of its timers.  So a timer is the one that has what tells of it.
     """
-    if loop not in _watched:
-        _watched.add(loop)
-        loop.call_later(_NEVER, _Closing(), context=Context())
+    of_this_loop = _watched.get(loop)
+    if of_this_loop is None:
+        of_this_loop = _watched[loop] = WeakSet()
+        loop.call_later(_NEVER, _Closing(of_this_loop), context=Context())
+    of_this_loop.add(dispatcher)
 
 
 class _Closing:
-    """A timer's callback, which dies as its event loop is closed."""
+    """A timer's callback, which dies as its event loop is closed, and ends these then."""
+
+    def __init__(self, dispatchers: WeakSet[Dispatcher]) -> None:
+        self._dispatchers = dispatchers
 
     def __call__(self) -> None:
         """It is never called, as programs go."""
@@ -133,10 +138,14 @@ class _Closing:
     def __del__(self) -> None:
         if sys.is_finalizing():
             return
-        for dispatcher in list(in_use):
-            if dispatcher.loop is not None and dispatcher.loop.is_closed():
-                in_use.discard(dispatcher)
-                end_without_loop(dispatcher)
+        with_workers = [each for each in self._dispatchers if each.has_workers]
+        left = [each for each in with_workers if each.loop is not None and each.loop.is_closed()]
+        untold = [who for each in left if (who := _never_shut_down(each))]
+        for dispatcher in left:
+            in_use.discard(dispatcher)
+            dispatcher.abandon()
+        for who in untold:  # behind all that is to be done: where warnings are errors, it raises
+            _tell(who)
 
 
 def _run_to_next_stop(step: Awaitable[None]) -> None:
@@ -162,26 +171,22 @@ async def end_with_loop(dispatcher: Dispatcher) -> None:
     if dispatcher.ended_for_good or not dispatcher.has_workers:
         return
     try:
-        _tell(dispatcher)
+        if who := _never_shut_down(dispatcher):
+            _tell(who)
     finally:  # where warnings are errors, it raises
         await _end(dispatcher)
 
 
-def end_without_loop(dispatcher: Dispatcher) -> None:
-    """End at once what is left when the event loop was closed, with the same warning."""
-    if dispatcher.ended_for_good or not dispatcher.has_workers:
-        return
-    try:
-        _tell(dispatcher)
-    finally:
-        dispatcher.abandon()
-
-
-def _tell(dispatcher: Dispatcher) -> None:
+def _never_shut_down(dispatcher: Dispatcher) -> str:
+    """Whose workers these are, if a warning is due; else nothing."""
     owner = dispatcher.owner()
-    if owner is not None and dispatcher.is_open and not dispatcher.ends_with_loop:
-        tell_witnesses(repr(owner))
-        warnings.warn(f"{owner!r} was never shut down", ResourceWarning, stacklevel=1)
+    is_due = owner is not None and dispatcher.abandoned() and not dispatcher.ends_with_loop
+    return repr(owner) if is_due else ""
+
+
+def _tell(who: str) -> None:
+    tell_witnesses(who)
+    warnings.warn(f"{who} was never shut down", ResourceWarning, stacklevel=1)
 
 
 async def _end(dispatcher: Dispatcher) -> None:
