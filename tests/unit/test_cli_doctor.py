@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def test_what_bounds_this_process_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 def test_pools_that_compile_offloop_each_time_are_noted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    import_module("offloop.child.template")  # by whose __spec__ there would be some
     monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     assert check("bytecode") == Finding("ok", "bytecode", "it is written by the first pool")

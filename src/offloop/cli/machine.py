@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
+from importlib.util import cache_from_source
 from typing import NamedTuple
 
 import psutil
@@ -49,13 +49,13 @@ def _python() -> Finding:
 
 
 def _bytecode() -> Finding:
-    spec = find_spec("offloop.child.template")
-    cached = spec.cached if spec is not None else None
-    if cached is None or os.path.exists(cached):
+    home = os.path.dirname(offloop.__file__)
+    cached = cache_from_source(os.path.join(home, "child", "template.py"))
+    if os.path.exists(cached):
         return Finding("ok", "bytecode", "there is some, which each pool starts with")
     if not sys.dont_write_bytecode and os.access(_nearest(cached), os.W_OK):
         return Finding("ok", "bytecode", "it is written by the first pool")
-    command = f"{sys.executable} -m compileall -q {os.path.dirname(offloop.__file__)}"
+    command = f"{sys.executable} -m compileall -q {home}"
     text = "there is none, and it may not be written: each pool compiles offloop anew, longer than it"
     return Finding("note", "bytecode", f"{text} takes to start; run once: {command}")
 
