@@ -8,19 +8,20 @@ import sys
 import warnings
 from asyncio.events import _get_running_loop
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import ExitStack
 from contextvars import Context
 from importlib import import_module
 from threading import get_ident
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary, ref
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher
 
 #: Seconds for workers to end in good order as their event loop ends; then they are killed.
 GRACE = 5.0
-#: Seconds after which a timer rings that is not to ring: three years.
-_NEVER = 1e8
+#: Seconds after which a timer rings that is only to be there: below 2**31 ms, the most for Qt's loops.
+_LONG = 1e6
 #: The environment variable that has a process's statistics served to others of its user.
 SERVE = "OFFLOOP_STATISTICS"
 
@@ -28,8 +29,8 @@ SERVE = "OFFLOOP_STATISTICS"
 in_use: WeakSet[Dispatcher] = WeakSet()
 #: Those of the process that this one was forked from.  Kept, as their loops share its descriptors.
 _parents: list[Dispatcher] = []
-#: Those of each event loop that tells when it is closed.
-_watched: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakSet[Dispatcher]] = WeakKeyDictionary()
+#: What tells when an event loop is closed, by that loop's id: it dies with the loop, or before.
+_closings: WeakValueDictionary[int, _Closing] = WeakValueDictionary()
 #: The thread in which each was first used.
 _threads: WeakKeyDictionary[Dispatcher, int] = WeakKeyDictionary()
 #: Called with the ``repr`` of each worker or pool that nobody shut down; `offloop.testing` adds one.
@@ -88,9 +89,9 @@ def at_loop_end(end: Callable[[], Awaitable[None]], dispatcher: Dispatcher) -> C
         A function that takes it back.  It must be kept: dropping it is dropping the generator.
     """
     armed = True
+    closing_ref = _note_closing(dispatcher, asyncio.get_running_loop())
     in_use.add(dispatcher)
     _threads[dispatcher] = get_ident()
-    _end_with_closing(dispatcher, asyncio.get_running_loop())
 
     async def guard() -> AsyncGenerator[None]:
         try:
@@ -107,6 +108,8 @@ def at_loop_end(end: Callable[[], Awaitable[None]], dispatcher: Dispatcher) -> C
         if armed:
             armed = False
             in_use.discard(dispatcher)
+            if (closing := closing_ref()) is not None:
+                closing.discard(dispatcher)
             _run_to_next_stop(generator.aclose())
 
     if os.environ.get(SERVE, "0") not in ("", "0"):
@@ -114,38 +117,58 @@ def at_loop_end(end: Callable[[], Awaitable[None]], dispatcher: Dispatcher) -> C
     return disarm
 
 
-def _end_with_closing(dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop) -> None:
-    """Have workers end that live on when ``loop`` is closed by itself, without ``shutdown_asyncgens``.
-
-    A loop that is closed lets go of its timers.  So a timer is the one that has what tells of it.
-    """
-    of_this_loop = _watched.get(loop)
-    if of_this_loop is None:
-        of_this_loop = _watched[loop] = WeakSet()
-        loop.call_later(_NEVER, _Closing(of_this_loop), context=Context())
-    of_this_loop.add(dispatcher)
-
-
 class _Closing:
-    """A timer's callback, which dies as its event loop is closed, and ends these then."""
+    """Has workers end that live on when their loop is closed by itself, without ``shutdown_asyncgens``.
 
-    def __init__(self, dispatchers: WeakSet[Dispatcher]) -> None:
-        self._dispatchers = dispatchers
+    A loop that is closed lets go of its timers.  So a timer is the only one that has this, as its
+    callback, which dies then.
+
+    Args:
+        loop: the event loop, in whose thread this is called.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = ref(loop)
+        self.dispatchers: WeakSet[Dispatcher] = WeakSet()
+        self._timer = self._wait(loop)
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> ref[asyncio.TimerHandle]:
+        return ref(loop.call_later(_LONG, self, context=Context()))
 
     def __call__(self) -> None:
-        """It is never called, as programs go."""
+        """Wait on: this is no time for anything."""
+        if (loop := self._loop()) is not None:
+            self._timer = self._wait(loop)
+
+    def discard(self, dispatcher: Dispatcher) -> None:
+        """It has ended; after the last one no timer is left in the loop."""
+        self.dispatchers.discard(dispatcher)
+        if not self.dispatchers and (timer := self._timer()) is not None:
+            timer.cancel()
 
     def __del__(self) -> None:
         if sys.is_finalizing():
             return
-        with_workers = [each for each in self._dispatchers if each.has_workers]
+        with_workers = [each for each in self.dispatchers if each.has_workers]
         left = [each for each in with_workers if each.loop is not None and each.loop.is_closed()]
         untold = [who for each in left if (who := _never_shut_down(each))]
-        for dispatcher in left:
-            in_use.discard(dispatcher)
-            dispatcher.abandon()
-        for who in untold:  # behind all that is to be done: where warnings are errors, it raises
-            _tell(who)
+        with (
+            ExitStack() as todo
+        ):  # all of it, from the last on, whatever raises: so do warnings that are errors
+            for who in untold:
+                todo.callback(_tell, who)
+            for dispatcher in left:
+                in_use.discard(dispatcher)
+                todo.callback(dispatcher.abandon)
+
+
+def _note_closing(dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop) -> ref[_Closing]:
+    """Have ``dispatcher`` end when ``loop`` is closed; returns what has it end so."""
+    closing = _closings.get(id(loop))
+    if closing is None:
+        closing = _closings[id(loop)] = _Closing(loop)
+    closing.dispatchers.add(dispatcher)
+    return ref(closing)
 
 
 def _run_to_next_stop(step: Awaitable[None]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from support.bounds import wait_exit
 
 from offloop import WorkerPool
+from offloop.loopend import _Closing
 from offloop.testing import InlineWorkerFactory
 
 PROGRAM = """
@@ -42,10 +43,12 @@ except ValueError:
 """
 
 
-def run_with_warnings(program: str, argument: str) -> subprocess.CompletedProcess[str]:
+def run_with_warnings(
+    program: str, argument: str = "", *, warnings: str = "always"
+) -> subprocess.CompletedProcess[str]:
     """Run a program with this argument to its end, which is to be a good one."""
     return subprocess.run(
-        [sys.executable, "-W", "always", "-c", program, argument],
+        [sys.executable, "-W", warnings, "-c", program, argument],
         capture_output=True,
         text=True,
         timeout=60,
@@ -135,6 +138,61 @@ def test_workers_end_as_their_loop_is_closed_alone_and_nothing_keeps_it(how: str
     assert running == ("[False]" if how in ("single", "kept") else "[]")
     assert done.stderr.count("ResourceWarning: <Worker") == (how != "global"), done.stderr
     assert "Traceback" not in done.stderr, done.stderr
+
+
+CLOSED_WITH_MANY = """
+import asyncio, os, sys
+from offloop import ProcessWorkerFactory, WorkerPool
+
+async def use():
+    # Each has a template of its own; the last one is still starting.
+    pools = [WorkerPool(1, factory=ProcessWorkerFactory(env={"N": str(number)})) for number in range(3)]
+    for pool in pools[:2]:
+        print(await pool.submit(os.getpid))
+    starting = pools[2].submit(os.getpid)
+    for _ in range(2):
+        await asyncio.sleep(0)
+    return pools, starting
+
+other = asyncio.Runner()
+kept = WorkerPool(1)
+async def use_other():
+    return await kept.submit(os.getpid)
+pid = other.run(use_other())
+loop = asyncio.new_event_loop()
+pools, starting = loop.run_until_complete(use())
+loop.close()
+print([pool.is_running() for pool in (*pools, kept)], other.run(use_other()) == pid)
+other.run(kept.shutdown())
+other.close()
+"""
+
+
+@pytest.mark.parametrize("warnings", ["always", "error"])
+def test_all_pools_of_a_closed_loop_end_and_no_other(warnings: str) -> None:
+    done = run_with_warnings(CLOSED_WITH_MANY, warnings=warnings)
+    first, second, running = done.stdout.splitlines()
+    assert running == "[False, False, False, True] True", done.stderr
+    assert wait_exit(int(first), 20)
+    assert wait_exit(int(second), 20)
+    assert "event loop is closed" not in done.stderr.lower(), done.stderr
+    assert done.stderr.count("ResourceWarning: <WorkerPool") == (3 if warnings == "always" else 1), (
+        done.stderr
+    )
+
+
+async def test_no_timer_is_left_in_the_loop_after_its_last_pool() -> None:
+    loop = asyncio.get_running_loop()
+    if not hasattr(loop, "_scheduled"):
+        pytest.skip("this event loop hides its timers")
+    async with WorkerPool(1, factory="thread"), WorkerPool(1, factory="thread") as pool:
+        await pool.submit(len, "")
+        waiting = [timer for timer in loop._scheduled if isinstance(timer._callback, _Closing)]
+        assert len(waiting) == 1
+        waiting[0]._run()  # as after some days
+        assert [type(timer._callback) for timer in loop._scheduled].count(_Closing) == 2
+    left = [timer for timer in loop._scheduled if not timer.cancelled() and timer not in waiting]
+    assert not [timer for timer in left if isinstance(timer._callback, _Closing)]
 
 
 @pytest.mark.parametrize("kind", ["process", "thread", "inline"])

@@ -178,7 +178,7 @@ class ProcessLink(Link):
         """Send SIGKILL and close everything, without the event loop, which is to know nothing of it."""
         if not self._over:
             self._signal(signal.SIGKILL)
-            self._over = True
+            self._kill_asked = self._over = True
             self._release()
 
     def _signal(self, number: int) -> None:
