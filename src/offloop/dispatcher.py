@@ -153,8 +153,8 @@ class Dispatcher:
             raise not_here(self, loop)
         if self.loop is None:
             refuse_while_loading()
-            self.loop = loop
             self._disarm = at_loop_end(lambda: end_with_loop(self), self)
+            self.loop = loop
         elif self.loop is not loop:
             raise not_here(self, loop)
         return loop
@@ -334,7 +334,7 @@ class Dispatcher:
     def worker_ended(self, handle: WorkerHandle, code: int | None) -> None:
         """A worker is gone, and its tasks are accounted for."""
         del self.handles[handle.state.number]
-        if code and (self.status != OPEN or not self.policy.heal):
+        if code and self.status != OPEN:
             self.exit_code = self.exit_code or code
         self.schedule_turn()
 

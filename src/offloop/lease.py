@@ -53,6 +53,7 @@ class LeasedWorker(Worker):
     def is_running(self) -> bool:
         """Whether it takes tasks: not after `release`, `shutdown`, `kill`, a crash, or the pool's end."""
         alive = self._state_.phase <= READY or self._state_.phase == RETIRING
+        alive = alive and not self._state_.dismissed
         return self._held and not self._ended and alive and self._dispatcher.status == OPEN
 
     def is_idle(self) -> bool:
@@ -96,8 +97,10 @@ class LeasedWorker(Worker):
             raise StatusError(self._ended)
         if not self._held:
             raise StatusError("The worker has been released to its pool")
+        if self._state_.dismissed:
+            raise StatusError("The worker has been shut down")
         if self._state_.phase == GONE and self._dispatcher.status == OPEN:
-            raise StatusError(f"The worker has {'been shut down' if self._state_.dismissed else 'crashed'}")
+            raise StatusError("The worker has crashed")
 
     async def wait_for_room(self) -> None:
         """Wait until ``enqueue`` would not raise `QueueFull`: what waits here counts for the pool's queue.
@@ -180,13 +183,12 @@ class LeasedWorker(Worker):
         return f"<LeasedWorker {self.worker_id} {self._state()}>"
 
     def _state(self) -> str:
-        if self._ended:
+        if self._ended or (self._held and self._state_.dismissed):
             return "shut down"
         if not self._held:
             return "released"
         if self._state_.phase == GONE:
-            has_crashed = self._dispatcher.is_open and not self._state_.dismissed
-            return "crashed" if has_crashed else "shut down"
+            return "crashed" if self._dispatcher.is_open else "shut down"
         return "idle" if self.is_idle() else "running"
 
     def __del__(self) -> None:
@@ -216,7 +218,7 @@ async def _end_worker(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]
 
 def _kill_worker(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]]) -> None:
     """End one worker at once."""
-    worker.dismissed = True
+    worker.dismissed = worker.phase != GONE
     handle = dispatcher.handles.get(worker.number)
     if handle is not None:
         handle.kill(all=False)

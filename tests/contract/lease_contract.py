@@ -181,8 +181,12 @@ class LeaseContract(Context):
             assert await second.submit(tasks.identity) == identity
             if how == "kill":
                 first.kill()
-            assert isinstance(await first.shutdown(), int)
+            ending = asyncio.ensure_future(first.shutdown())
+            await asyncio.sleep(0)
             assert not second.is_running()
+            with pytest.raises(StatusError, match="shut down"):  # who goes on would keep it for ever
+                second.submit(tasks.echo, 1)
+            assert isinstance(await ending, int)
             assert repr(second).endswith("shut down>")
             with pytest.raises(StatusError, match="shut down"):
                 second.submit(tasks.echo, 1)

@@ -175,6 +175,18 @@ class LifecycleContract(Context):
                 await execution
         assert log.lines() == ["booted"] * 2
 
+    async def test_a_start_that_failed_and_then_did_not_is_no_exit_code(
+        self, tmp_path: Path, log: Log
+    ) -> None:
+        flag = tmp_path / "flag"
+        flag.touch()
+        worker = self.worker(bootstrap=tasks.FlaggedBootstrap(log.path, str(flag)))
+        async with worker:
+            await eventually(lambda: not worker.statistics().workers and log.lines() == ["booted"])
+            flag.unlink()
+            assert await worker.submit(tasks.echo, 1) == 1
+        assert await worker.shutdown() == 0
+
     async def test_what_an_idle_worker_was_sent_is_not_pending(self, gate: Gate) -> None:
         async with self.pool(1) as pool:
             await pool.submit(tasks.echo, 1)

@@ -149,8 +149,8 @@ class World:
         self.scheduler.release(worker)
         self.is_turn_due = True
 
-    def retire(self, worker: WorkerState[Item]) -> None:
-        self.scheduler.retire(worker)
+    def retire(self, worker: WorkerState[Item], *, dismiss: bool = False) -> None:
+        (self.scheduler.dismiss if dismiss else self.scheduler.retire)(worker)
         self.is_turn_due = True
 
     def replace(self, worker: WorkerState[Item]) -> None:
@@ -268,7 +268,7 @@ class World:
     def _check_stop(self, worker: WorkerState[Item]) -> None:
         assert not worker.hand
         assert not [*worker.pinned, *worker.keyed]
-        if not self.scheduler.closing:
+        if not self.scheduler.closing and not worker.dismissed:
             assert not worker.leases
             heir = worker.replacement if self.limits.has_spare else None
             assert heir is None or heir.phase != STARTING

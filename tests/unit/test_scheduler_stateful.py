@@ -130,7 +130,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if is_kill:
             self.world.kill_worker(worker)
         else:
-            self.world.retire(worker)
+            self.world.retire(worker, dismiss=True)
 
     @precondition(lambda self: self.world.scheduler.running_numbers())
     @rule(pick=PICKS, is_urgent=st.booleans())

@@ -57,6 +57,13 @@ class TestLeases:
         world.drain()
         assert after.outcome == "done"
 
+    def test_a_dismissed_worker_waits_for_no_lease_and_no_other_worker(self) -> None:
+        world, (worker,) = ready_world(1)
+        assert world.lease() is worker
+        world.retire(worker, dismiss=True)
+        plan = world.turn()
+        assert plan.stop == [worker]
+
     def test_a_lease_ended_before_its_worker_started_still_runs_its_tasks(self) -> None:
         world = make_world(1)
         worker = world.lease()
@@ -284,86 +291,6 @@ class TestClosing:
         world.drain()
         assert [worker.phase for worker in workers] == [GONE]
         assert not world.turn()
-
-
-class TestHeldOff:
-    """Starting workers has failed: those that there are go on."""
-
-    def test_none_is_started_beside_those_that_there_are(self) -> None:
-        world, (worker, other) = ready_world(2)
-        world.notice_death(world.workers[other.number])
-        world.scheduler.held_off = True
-        items = [world.enqueue() for _ in range(4)]
-        assert not world.turn().start
-        assert not world.scheduler.would_start_at_once
-        world.drain()
-        assert [item.worker for item in items] == [worker] * 4
-
-    def test_nor_is_one_for_the_minimum_or_in_the_place_of_another_which_works_on(self) -> None:
-        world, (worker, other, _) = ready_world(3, min_workers=3)
-        world.notice_death(world.workers[other.number])
-        world.scheduler.held_off = True
-        world.replace(worker)
-        plan = world.turn()
-        assert not plan.start
-        assert not plan.stop
-        assert worker.phase == READY
-        world.scheduler.held_off = False
-        assert world.turn().start
-
-    def test_where_there_are_none_that_is_tried(self) -> None:
-        world, (worker,) = ready_world(1)
-        world.scheduler.held_off = True
-        world.notice_death(world.workers[worker.number])
-        world.enqueue()
-        assert len(world.turn().start) == 1
-
-    def test_one_that_is_being_started_is_waited_for(self) -> None:
-        world = make_world(2)
-        world.enqueue()
-        world.turn()
-        world.scheduler.held_off = True
-        world.enqueue()
-        assert not world.turn().start
-        assert world.scheduler.helpers() == (0, 1)
-        world.drain()
-        assert world.scheduler.helpers() == (1, 0)
-
-    def test_a_leased_one_helps_where_there_is_no_other(self) -> None:
-        world, (worker, other) = ready_world(2)
-        world.notice_death(world.workers[other.number])
-        assert world.lease() is worker
-        world.scheduler.held_off = True
-        items = [world.enqueue() for _ in range(2)]
-        world.drain()
-        assert [item.worker for item in items] == [worker, worker]
-
-    def test_without_workers_a_task_would_start_at_once(self) -> None:
-        world = make_world(1)
-        world.scheduler.held_off = True
-        assert world.scheduler.would_start_at_once
-
-    def test_a_worker_works_on_until_another_one_has_started_in_its_place(self) -> None:
-        world, (worker,) = ready_world(1, min_workers=1)
-        world.replace(worker)
-        for _ in range(2):
-            (replacement,) = world.turn().start
-            assert worker.phase == READY
-            world.notice_death(world.workers[replacement.number])
-            assert not world.scheduler.helpers()[1]
-        item = world.enqueue()
-        world.drain()
-        assert item.worker is worker
-        assert worker.phase == GONE
-        assert world.scheduler.helpers() == (1, 0)
-
-    def test_a_new_key_takes_a_worker_that_there_is(self) -> None:
-        world, (worker, other) = ready_world(2)
-        world.notice_death(world.workers[other.number])
-        world.scheduler.start_failed, world.scheduler.held_off = False, True
-        items = [world.enqueue(key=key) for key in "ab"]
-        world.drain()
-        assert [item.worker for item in items] == [worker, worker]
 
 
 def test_a_worker_tells_its_state() -> None:

@@ -183,7 +183,9 @@ class Roster(Generic[T]):
     def _retire_replaced(self) -> None:
         """Retire workers that worked on until the one in their place was there, or a lease took the place."""
         for worker in [w for w in self.workers.values() if w.phase == READY and w.ending]:
-            if self._need_not_wait_for(worker.replacement):
+            # Where starting fails, a lease that is yet to start its worker is no reason to go.
+            is_alone = worker.replacement is None and self.start_failed and self.limits.has_spare
+            if not is_alone and self._need_not_wait_for(worker.replacement):
                 self.retire(worker)
 
     def _need_not_wait_for(self, replacement: WorkerState[T] | None) -> bool:
@@ -201,10 +203,11 @@ class Roster(Generic[T]):
         free = [worker for worker in self._idle if not worker.leases and not worker.ending]
         if free:
             worker = free[-1]
-        elif self._living() < self.limits.max_workers:
+        elif self._living() < self.limits.max_workers and not self._is_held:
             worker = self._new()
         else:
             open_ = [worker for worker in self.workers.values() if worker.is_living]
+            open_ = open_ or [worker for worker in self.workers.values() if worker.phase == READY]
             worker = min(open_, key=lambda w: (w.leases, w.outstanding, w.number))
         worker.leases += 1
         return worker

@@ -63,8 +63,10 @@ class Scheduler(Keys[T]):
     @property
     def would_start_at_once(self) -> bool:
         """Whether a task added now would not wait for another one."""
-        coming = sum(w.phase in (RESERVED, STARTING) and not w.outstanding for w in self.workers.values())
-        room = 0 if self._is_held else self.limits.max_workers - self._living()
+        held = self._is_held
+        phases = (STARTING,) if held else (RESERVED, STARTING)
+        coming = sum(w.phase in phases and not w.outstanding for w in self.workers.values())
+        room = 0 if held else self.limits.max_workers - self._living()
         return len(self.queue) < len(self._idle) + coming + max(room, 0)
 
     @property
@@ -380,4 +382,4 @@ class Scheduler(Keys[T]):
     def _may_stop(self, worker: WorkerState[T]) -> bool:
         if worker.outstanding or (worker.leases and not (self.closing or worker.dismissed)):
             return False
-        return self.closing or self._need_not_wait_for(worker.replacement)
+        return self.closing or worker.dismissed or self._need_not_wait_for(worker.replacement)
