@@ -88,6 +88,8 @@ def at_loop_end(end: Callable[[], Awaitable[None]], dispatcher: Dispatcher) -> C
     Returns:
         A function that takes it back.  It must be kept: dropping it is dropping the generator.
     """
+    if os.environ.get(SERVE, "0") not in ("", "0"):  # first: what is begun here must not be dropped
+        import_module("offloop.serving").serve_by_itself()  # which is a layer above: a plug-in
     armed = True
     closing_ref = _note_closing(dispatcher, asyncio.get_running_loop())
     in_use.add(dispatcher)
@@ -112,8 +114,6 @@ def at_loop_end(end: Callable[[], Awaitable[None]], dispatcher: Dispatcher) -> C
                 closing.discard(dispatcher)
             _run_to_next_stop(generator.aclose())
 
-    if os.environ.get(SERVE, "0") not in ("", "0"):
-        import_module("offloop.serving").serve_by_itself()  # which is a layer above: a plug-in
     return disarm
 
 
@@ -145,6 +145,8 @@ class _Closing:
         self.dispatchers.discard(dispatcher)
         if not self.dispatchers and (timer := self._timer()) is not None:
             timer.cancel()
+            if (loop := self._loop()) is not None:
+                _closings.pop(id(loop), None)
 
     def __del__(self) -> None:
         if sys.is_finalizing():

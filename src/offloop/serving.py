@@ -47,7 +47,13 @@ class StatisticsServer:
         self._waker, self._wake = socket.socketpair()
         self._is_closed = False
         self._thread = Thread(target=self._serve, name="offloop-statistics", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # no more threads
+            for sock in (self._listener, self._waker, self._wake):
+                sock.close()
+            os.unlink(path)
+            raise
         _servers.add(self)
         atexit.register(self.close)
 
@@ -183,7 +189,7 @@ def serve_by_itself() -> None:
             return
         try:
             _by_itself = serve_statistics()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # the latter: no more threads
             text = f"{SERVE} is set, but no statistics are served: {error}"
             # Later: where warnings are errors, this raises.
             get_running_loop().call_soon(partial(warnings.warn, text, RuntimeWarning, stacklevel=1))

@@ -21,6 +21,18 @@ from offloop.contexts import oom
 class CrashContract(Context):
     """Contexts whose workers are processes."""
 
+    async def test_each_lease_of_a_worker_that_crashed_says_so_until_it_is_ended_itself(self) -> None:
+        async with self.pool(1) as pool:
+            first, second = pool.get_worker(), pool.get_worker()
+            assert await first.submit(os.getpid) == await second.submit(os.getpid)
+            with pytest.raises(WorkerCrashed):
+                await first.submit(tasks.exit_process, 3)
+            assert await first.shutdown() == 3
+            assert repr(first).endswith("shut down>")
+            assert repr(second).endswith("crashed>")
+            with pytest.raises(StatusError, match="has crashed"):
+                second.submit(tasks.echo, 1)
+
     @pytest.mark.parametrize("code", [0, 7])
     async def test_a_task_that_exits_its_process_is_a_crash(self, code: int) -> None:
         async with self.pool(1) as pool:

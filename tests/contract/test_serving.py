@@ -73,6 +73,27 @@ async def test_an_event_loop_that_is_held_up_is_told_so(
             assert found["held_up"] is True
 
 
+async def test_a_program_that_can_not_have_the_thread_for_it_works_unwatched(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(serving.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="new thread"):
+        serve_statistics(folder / "a.sock")
+    assert not list(folder.iterdir())
+    monkeypatch.setenv("OFFLOOP_STATISTICS", "1")
+    monkeypatch.setattr(serving, "_by_itself", None)
+
+    async def use() -> int:
+        async with WorkerPool(1) as pool:
+            return await pool.submit(len, "ab")
+
+    with pytest.warns(RuntimeWarning, match="no statistics are served: can't start new thread"):
+        assert await use() == 2
+
+
 async def test_closing(folder: Path) -> None:
     server = serve_statistics(folder / "a.sock")
     assert "listening" in repr(server)

@@ -74,6 +74,18 @@ class TestHeldOff:
         world.replace(worker)
         assert world.lease() is worker
 
+    def test_a_lease_is_rather_of_one_that_is_busy_than_of_one_that_is_not_there(self) -> None:
+        world, (worker, other) = ready_world(2)
+        world.notice_death(world.workers[other.number])
+        assert world.lease() is worker
+        reserved = world.lease()
+        for _ in range(3):
+            world.enqueue(pin=worker.number)
+        world.turn()
+        assert world.lease() is reserved
+        world.scheduler.held_off = True
+        assert world.lease() is worker
+
     def test_one_of_an_unused_lease_would_not_start(self) -> None:
         world, (_, other) = ready_world(2)
         world.notice_death(world.workers[other.number])
@@ -84,16 +96,20 @@ class TestHeldOff:
         world.scheduler.held_off = True
         assert not world.scheduler.would_start_at_once
 
-    def test_a_worker_does_not_go_for_a_lease_that_is_yet_to_start_one(self) -> None:
+    def test_a_worker_does_not_go_for_a_lease_before_its_worker_has_started(self) -> None:
         world, (worker,) = ready_world(1)
         world.replace(worker)
         (replacement,) = world.turn().start
         world.notice_death(world.workers[replacement.number])
         leased = world.lease()
-        assert not world.turn().stop
-        item = world.enqueue(pin=leased.number)
+        plan = world.turn()
+        assert plan.start == [leased], "which shows whether one can"
+        assert not plan.stop
+        world.notice_death(world.workers[leased.number])
+        assert worker.phase == READY
+        item = world.enqueue()
         world.drain()
-        assert item.outcome == "done"
+        assert item.worker is worker
         assert worker.phase == GONE
 
     def test_a_worker_works_on_until_another_one_has_started_in_its_place(self) -> None:

@@ -151,7 +151,7 @@ class Roster(Generic[T]):
 
     def dismiss(self, worker: WorkerState[T]) -> None:
         """`retire` a worker, even if others have leases on it."""
-        worker.dismissed = True
+        worker.dismissed = worker.phase != GONE
         self.retire(worker)
 
     def replace(self, worker: WorkerState[T]) -> None:
@@ -168,11 +168,15 @@ class Roster(Generic[T]):
         """A new worker for each that retires, unless a lease took its place meanwhile."""
         retiring = [w for w in self.workers.values() if w.replacement is None and w.is_to_be_replaced]
         room = self.limits.max_workers - self._living()
-        replaced = retiring[: max(room, 0)]
-        for worker in replaced:
-            worker.replacement = self._new()
-            worker.replacement.replaces = True
-        return [worker.replacement for worker in replaced if worker.replacement is not None]
+        replacements = [self._new() for _ in retiring[: max(room, 0)]]
+        if (
+            self.start_failed
+        ):  # a lease that has a place, and is not used, has to show whether one can be started
+            replacements += [w for w in self.workers.values() if w.phase == RESERVED and w.leases]
+        pairs = list(zip(retiring, replacements, strict=False))
+        for worker, replacement in pairs:
+            worker.replacement, replacement.replaces = replacement, True
+        return [replacement for _, replacement in pairs]
 
     def _try_to_replace_again(self, replacement: WorkerState[T]) -> None:
         """A worker that was started in the place of another one is gone: that one works on until the next."""
@@ -206,9 +210,10 @@ class Roster(Generic[T]):
         elif self._living() < self.limits.max_workers and not self._is_held:
             worker = self._new()
         else:
-            open_ = [worker for worker in self.workers.values() if worker.is_living]
-            open_ = open_ or [worker for worker in self.workers.values() if worker.phase == READY]
-            worker = min(open_, key=lambda w: (w.leases, w.outstanding, w.number))
+            ready = [worker for worker in self.workers.values() if worker.phase == READY]
+            living = [worker for worker in self.workers.values() if worker.is_living]
+            open_ = ready if ready and self._is_held else living
+            worker = min(open_, key=lambda w: (w.ending, w.leases, w.outstanding, w.number))
         worker.leases += 1
         return worker
 

@@ -342,9 +342,9 @@ class Scheduler(Keys[T]):
         reserved = [w for w in self.workers.values() if w.phase == RESERVED]
         for worker in reserved:
             self._forget_unused(worker)  # its tasks may have been cancelled
-        start = [w for w in reserved if w.outstanding]
         is_held = self._is_held
-        start += [] if self.closing or is_held else self._replacements()
+        start = [] if self.closing or is_held else self._replacements()
+        start += [w for w in reserved if w.outstanding and w not in start]
         starting = sum(w.phase == STARTING for w in self.workers.values()) if self.queue else 0
         starting += sum(not w.leases for w in self._idle) if self._cut else 0  # the next plan serves them
         wanted = len(self.queue) - starting - sum(not w.outstanding for w in start)
@@ -353,7 +353,7 @@ class Scheduler(Keys[T]):
         new = 0 if is_held else min(max(wanted, floor), self.limits.max_workers - living)
         start += [self._new() for _ in range(new)]
         if wanted > new and not is_held:  # a lease that was never used holds a place: its worker has to help
-            unused = [w for w in reserved if w.phase == RESERVED and not w.outstanding]
+            unused = [w for w in reserved if w.phase == RESERVED and not w.outstanding and w not in start]
             start += unused[: wanted - max(new, 0)]
         for worker in start:
             worker.phase = RETIRING if worker.ending else STARTING
