@@ -218,7 +218,7 @@ async def _end_worker(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]
 
 def _kill_worker(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]]) -> None:
     """End one worker at once."""
-    worker.dismissed = worker.phase != GONE
+    worker.dismissed |= worker.phase != GONE
     handle = dispatcher.handles.get(worker.number)
     if handle is not None:
         handle.kill(all=False)

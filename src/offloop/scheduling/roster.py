@@ -151,7 +151,7 @@ class Roster(Generic[T]):
 
     def dismiss(self, worker: WorkerState[T]) -> None:
         """`retire` a worker, even if others have leases on it."""
-        worker.dismissed = worker.phase != GONE
+        worker.dismissed |= worker.phase != GONE
         self.retire(worker)
 
     def replace(self, worker: WorkerState[T]) -> None:
