@@ -154,9 +154,7 @@ class _Closing:
         with_workers = [each for each in self.dispatchers if each.has_workers]
         left = [each for each in with_workers if each.loop is not None and each.loop.is_closed()]
         untold = [who for each in left if (who := _never_shut_down(each))]
-        with (
-            ExitStack() as todo
-        ):  # all of it, from the last on, whatever raises: so do warnings that are errors
+        with ExitStack() as todo:  # all is done, from the last on, whatever raises, as warnings may
             for who in untold:
                 todo.callback(_tell, who)
             for dispatcher in left:

@@ -55,10 +55,8 @@ class Encoder(MessageEncoder):
         self._ready: dict[int, Definition] = {}  # by id() of the object, which the definition keeps alive
         self._sent: dict[int, Definition] = {}
         self._limit = definitions.capacity + 128
-        self._made: tuple[Any, Any] = (
-            None,
-            None,
-        )  # a task's function that has no number, and how it is pickled
+        #: A task's function that has no number, and how it is pickled.
+        self._made: tuple[Any, Any] = (None, None)
 
     def reference(self, fn: Any) -> int:
         """The number that stands for a function or class in the next message.
