@@ -39,7 +39,7 @@ class LeasedWorker(Worker):
         self._usual = {"pin": self._state_.number}
         self._meter = dispatcher.meters.of(self._state_.number)
         self._held = True
-        self._ended = ""
+        self._ended = False
         #: What was enqueued here, as far as anybody still has it: others may have theirs on the same worker.
         self._own: WeakSet[Execution[Any]] = WeakSet()
         # The pool must outlive its leases.
@@ -53,8 +53,12 @@ class LeasedWorker(Worker):
     def is_running(self) -> bool:
         """Whether it takes tasks: not after `release`, `shutdown`, `kill`, a crash, or the pool's end."""
         alive = self._state_.phase <= READY or self._state_.phase == RETIRING
-        alive = alive and not self._state_.dismissed
-        return self._held and not self._ended and alive and self._dispatcher.status == OPEN
+        return self._held and not self._is_over and alive and self._dispatcher.status == OPEN
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether its worker was ended: by this lease or, while this one held it, by another."""
+        return self._ended or (self._held and self._state_.dismissed)
 
     def is_idle(self) -> bool:
         """Whether no task is queued or running on this worker."""
@@ -93,12 +97,10 @@ class LeasedWorker(Worker):
         return execution
 
     def _check(self) -> None:
-        if self._ended:
-            raise StatusError(self._ended)
+        if self._is_over:
+            raise StatusError("The worker has been shut down")
         if not self._held:
             raise StatusError("The worker has been released to its pool")
-        if self._state_.dismissed:
-            raise StatusError("The worker has been shut down")
         if self._state_.phase == GONE and self._dispatcher.status == OPEN:
             raise StatusError("The worker has crashed")
 
@@ -139,7 +141,7 @@ class LeasedWorker(Worker):
         if not self._held and not self._ended:
             return 0
         self.release()  # first, as it refuses other threads
-        self._ended = "The worker has been shut down"
+        self._ended = True
         if cancel_pending:
             self._cancel(self._state_.pinned)
         await _end_worker(self._dispatcher, self._state_)
@@ -155,7 +157,7 @@ class LeasedWorker(Worker):
         """
         refuse_elsewhere(self._dispatcher)
         if self._held or self._ended:
-            self._ended = "The worker has been shut down"
+            self._ended = True
             self.release()
             _kill_worker(self._dispatcher, self._state_)
 
@@ -183,7 +185,7 @@ class LeasedWorker(Worker):
         return f"<LeasedWorker {self.worker_id} {self._state()}>"
 
     def _state(self) -> str:
-        if self._ended or (self._held and self._state_.dismissed):
+        if self._is_over:
             return "shut down"
         if not self._held:
             return "released"
@@ -218,7 +220,7 @@ async def _end_worker(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]
 
 def _kill_worker(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]]) -> None:
     """End one worker at once."""
-    worker.dismissed |= worker.phase != GONE
+    worker.dismiss()
     handle = dispatcher.handles.get(worker.number)
     if handle is not None:
         handle.kill(all=False)

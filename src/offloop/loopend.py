@@ -149,10 +149,10 @@ class _Closing:
                 _closings.pop(id(loop), None)
 
     def __del__(self) -> None:
-        if sys.is_finalizing():
+        loop = self._loop()
+        if sys.is_finalizing() or loop is None or not loop.is_closed():
             return
-        with_workers = [each for each in self.dispatchers if each.has_workers]
-        left = [each for each in with_workers if each.loop is not None and each.loop.is_closed()]
+        left = [dispatcher for dispatcher in self.dispatchers if dispatcher.has_workers]
         untold = [who for each in left if (who := _never_shut_down(each))]
         with ExitStack() as todo:  # all is done, from the last on, whatever raises, as warnings may
             for who in untold:

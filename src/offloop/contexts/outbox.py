@@ -21,7 +21,7 @@ BUDGET = 0.0005
 #: Bytes copied between looks at the clock.
 SLICE = 1 << 18
 
-#: Those of which a copy goes on in a later turn.
+#: Those of which a copy goes on in a later turn of their event loop.
 _copiers: WeakSet[Outbox] = WeakSet()
 
 
@@ -38,7 +38,6 @@ class Outbox:
         self._sock = sock
         self._parts: deque[memoryview | Copy | WithDescriptor] = deque()
         self._waiting = False  # for the socket to take more
-        self._copying = False  # a copy goes on in the loop's next turn
         self.closed = False
         #: How many bytes were to be written, those that are copied into segments included.
         self.written = 0
@@ -68,7 +67,7 @@ class Outbox:
                 view = memoryview(part).cast("B")
                 self.written += len(view)
                 self._parts.append(view)
-        if not self._waiting and not self._copying:
+        if not self._waiting and self not in _copiers:
             self._flush()
 
     @property
@@ -117,12 +116,10 @@ class Outbox:
         if self._waiting:
             self._waiting = False
             self._loop.remove_writer(self._sock)
-        self._copying = True
         _copiers.add(self)
         self._loop.call_soon(self._copy_on)
 
     def _copy_on(self) -> None:
-        self._copying = False
         _copiers.discard(self)
         if not self.closed:
             self._flush()

@@ -151,7 +151,7 @@ class Roster(Generic[T]):
 
     def dismiss(self, worker: WorkerState[T]) -> None:
         """`retire` a worker, even if others have leases on it."""
-        worker.dismissed |= worker.phase != GONE
+        worker.dismiss()
         self.retire(worker)
 
     def replace(self, worker: WorkerState[T]) -> None:
@@ -169,9 +169,7 @@ class Roster(Generic[T]):
         retiring = [w for w in self.workers.values() if w.replacement is None and w.is_to_be_replaced]
         room = self.limits.max_workers - self._living()
         replacements = [self._new() for _ in retiring[: max(room, 0)]]
-        if (
-            self.start_failed
-        ):  # a lease that has a place, and is not used, has to show whether one can be started
+        if self.start_failed:  # an unused lease that has a place is to show whether one can be started
             replacements += [w for w in self.workers.values() if w.phase == RESERVED and w.leases]
         pairs = list(zip(retiring, replacements, strict=False))
         for worker, replacement in pairs:

@@ -69,6 +69,10 @@ class WorkerState(Generic[T]):
         self.replaces = False
         self.ending = self.dismissed = False
 
+    def dismiss(self) -> None:
+        """It is to end though leases hold it; of one that has ended this says nothing."""
+        self.dismissed |= self.phase != GONE
+
     @property
     def is_living(self) -> bool:
         """Whether it counts among the workers that a pool may have: it takes tasks, or will."""
