@@ -31,8 +31,9 @@ async def start(
 
     ``import``: importing the library, where asyncio is loaded already.
     ``first``: from making a pool of two workers to the result of its first
-    no-op, without the import.  ``both``: the sum of the two.  ``second``: as
-    ``first``, for another pool after the first was closed.  ``further``: that
+    no-op, without the import.  ``both``: the sum of the two.  ``life``: from
+    making that pool until it is closed.  ``second``: as ``first``, for another
+    pool after the first was closed.  ``further``: that
     pool has one worker; 17 tasks are submitted that occupy a worker each; the
     time until the last of them began, divided by 16.
 
@@ -50,6 +51,7 @@ async def start(
         async with opener(settings.workers) as call:
             await call(noop)
             first = perf_counter() - began
+        life = perf_counter() - began
         began = perf_counter()
         async with opener(FURTHER + 1) as call:
             await call(noop)
@@ -59,6 +61,7 @@ async def start(
             "import": imported,
             "first": first,
             "both": imported + first,
+            "life": life,
             "second": second,
             "further": further,
         }
@@ -139,6 +142,7 @@ def lines(_results: Results) -> Sequence[Line]:
             goal=Goal(0.003, of_value=True),
         ),
         Line("new pool to first result, import included", (OURS, "both"), reference("both")),
+        Line("new pool, one result, closed", (OURS, "life"), reference("life")),
         Line("second pool to first result, same process", (OURS, "second"), reference("second")),
     ]
 
