@@ -34,6 +34,23 @@ class TestHomesOfNewKeys:
         assert workers_of(items[:2]) == [1, 2]
         assert set(world.scheduler.workers) == {1, 2}
 
+    def test_a_new_key_waits_for_a_worker_that_is_being_started_rather_than_share_one(self) -> None:
+        world = make_world(3)
+        items = [world.enqueue(known(), key=key) for key in "abcd"]
+        first, *others = (world.workers[each.number] for each in world.turn().start)
+        first.set_up()
+        world.hear(first)
+        world.turn()
+        while first.state.hand:  # it would have time for all of them
+            finish(world, first.state)
+            world.turn()
+        for each in others:
+            each.set_up()
+            world.hear(each)
+        world.drain()
+        assert sorted(workers_of(items[:3])) == [1, 2, 3]
+        assert [item.outcome for item in items] == ["done"] * 4
+
     def test_a_worker_that_can_not_start_costs_a_new_key_one_try(self) -> None:
         world = make_world(2)
         world.enqueue(key="a")

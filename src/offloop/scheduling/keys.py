@@ -91,8 +91,9 @@ class Keys(Roster[T], Generic[T]):
         """Where a new key shall live, whose first task ``worker`` could be sent now.
 
         Keys of one worker wait for each other.  So it goes to whom has the fewest of those that
-        have nothing to do; and while each has some, to a new worker where there may be one.
-        Never behind another task, which may turn out to be long: None means that it waits.
+        have nothing to do; and while each has some, to a new worker where there may be one, or
+        to one that is being started and has none.  Never behind another task, which may turn
+        out to be long: None means that it waits.
         """
         if self.limits.max_workers == 1:
             return worker
@@ -100,15 +101,15 @@ class Keys(Roster[T], Generic[T]):
         if worker.outstanding < self._slots:
             homes.insert(0, worker)
         home = min(homes, key=lambda each: len(each.keys), default=None)
-        if (home is None or home.keys) and self._may_start():
+        if (home is not None and not home.keys) or not self._may_wait_for_start():
+            return home
+        if self._living() < self.limits.max_workers:
             return self._new()
-        return home
+        return next(filter(_is_coming_free, self.workers.values()), home)
 
-    def _may_start(self) -> bool:
-        """Whether a worker may be started for which a task then waits; on a cluster there may be no place."""
-        if self.closing or self.start_failed or self._is_held or not self.limits.has_spare:
-            return False
-        return self._living() < self.limits.max_workers
+    def _may_wait_for_start(self) -> bool:
+        """Whether a task may wait for a worker to be started; on a cluster there may be no place."""
+        return not (self.closing or self.start_failed or self._is_held) and self.limits.has_spare
 
     def _pass_on_keys(self) -> None:
         """Let keys of workers that retire go, once none of their tasks is in hand; what waits goes along."""
@@ -143,6 +144,11 @@ class Keys(Roster[T], Generic[T]):
         for key in worker.keys:
             del self._bound[key]
         worker.keys.clear()
+
+
+def _is_coming_free(worker: WorkerState[Any]) -> bool:
+    """Whether it is being started, and nobody has a claim on it."""
+    return worker.is_starting_for_nothing and not worker.keys and not worker.leases and not worker.ending
 
 
 def _emptied(queue: TaskQueue[T]) -> list[T]:
