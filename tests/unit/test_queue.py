@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import takewhile
+from typing import NoReturn
 
+import pytest
 from fakeworld import Item
 from hypothesis import given, strategies as st
 
@@ -102,10 +105,32 @@ def test_a_priority_that_is_used_up_leaves_nothing() -> None:
         queue.push(make_item(-id, priority=-id))
     while queue.pop() is not None:
         pass
-    assert list(queue._lanes) == queue._order == [0]
+    assert list(queue._lanes) == [0]
+    assert queue._above == queue._below == []
     last = make_item(1)
     queue.push(last)
     assert queue.pop() is last
+
+
+class Unseen(dict[int, deque[Item]]):
+    """Lanes that nobody is to go over."""
+
+    def values(self) -> NoReturn:
+        pytest.fail("it looks at every lane")
+
+    items = __iter__ = values  # type: ignore[assignment]
+
+
+def test_what_every_plan_and_cancel_asks_for_does_not_look_at_every_priority() -> None:
+    queue: TaskQueue[Item] = TaskQueue()
+    items = [make_item(id, priority=id - 50) for id in range(100)]
+    queue._lanes = Unseen(queue._lanes)
+    for item in items:
+        queue.push(item)
+    queue.discard(items[99])
+    assert (len(queue), bool(queue), queue.urgent) == (99, True, (49, 1))
+    assert queue.pop() is items[98]
+    assert queue.pop_alike(items[98], 10) == []
 
 
 def test_what_is_urgent_is_told_where_priorities_differ() -> None:

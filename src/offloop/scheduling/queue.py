@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import insort
 from collections import deque
 from collections.abc import Hashable, Iterator
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from offloop.scheduling.estimate import Kind
@@ -35,7 +35,7 @@ T = TypeVar("T", bound=Item)
 class TaskQueue(Generic[T]):
     """Items by priority, then in order; every operation takes constant time, amortised.
 
-    Only an item whose priority no other has needs a bisection.  An item that is
+    Only a priority that no other item has takes a logarithm's.  An item that is
     discarded leaves for good: it stays behind as a dead entry (its ``queue`` is
     None), which is passed over later.
     """
@@ -44,32 +44,39 @@ class TaskQueue(Generic[T]):
         #: Where those of the usual priority, 0, are appended.
         self.usual: deque[T] = deque()
         self._lanes: dict[int, deque[T]] = {0: self.usual}
-        self._order = [0]  # the priorities there are, the highest last
+        # The priorities above and below the usual one, negated: heaps, whose first is the most urgent.
+        self._above: list[int] = []
+        self._below: list[int] = []
+        self._unusual = 0  # how many entries have those
         self._dead = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._lanes.values())) - self._dead
+        return len(self.usual) + self._unusual - self._dead
 
     def __bool__(self) -> bool:
-        return len(self.usual) > self._dead or (len(self._order) > 1 and len(self) > 0)
+        return len(self.usual) + self._unusual > self._dead
 
     def __iter__(self) -> Iterator[T]:
-        for priority in reversed(self._order):
+        for priority in sorted(self._lanes, reverse=True):
             yield from (item for item in self._lanes[priority] if item.queue is self)
 
     @property
     def lone(self) -> T | None:
         """The only item there is, if it is of the usual priority, and there are no dead entries."""
         usual = self.usual
-        return usual[0] if len(usual) == 1 and not self._dead and len(self._order) == 1 else None
+        return usual[0] if len(usual) == 1 and not self._dead and not self._unusual else None
 
     @property
     def urgent(self) -> tuple[int, int] | None:
         """The highest priority that waits, and about how many have it; None where all have the usual one."""
-        if len(self._order) == 1:
+        if not self._unusual:
             return None
-        lanes = ((priority, len(self._lanes[priority])) for priority in reversed(self._order))
-        return next(((priority, waiting) for priority, waiting in lanes if waiting), None)
+        if lane := self._first(self._above):
+            return -self._above[0], len(lane)
+        if self.usual:
+            return 0, len(self.usual)
+        lane = self._first(self._below)
+        return -self._below[0], len(lane)
 
     def push(self, item: T) -> None:
         """Add an item behind those of its priority."""
@@ -83,20 +90,25 @@ class TaskQueue(Generic[T]):
 
     def pop(self) -> T | None:
         """Take the next item, or None."""
-        order = self._order
-        at = len(order)
-        while at:
-            at -= 1
-            priority = order[at]
-            lane = self._lanes[priority]
-            while lane:
-                item = lane.popleft()
-                if item.queue is self:
-                    item.queue = None
-                    return item
-                self._dead -= 1
-            if priority:  # priorities may be as many as tasks: a deadline, a size
-                del order[at], self._lanes[priority]
+        if self._above and (item := self._pop_unusual(self._above)) is not None:
+            return item
+        usual = self.usual
+        while usual:
+            item = usual.popleft()
+            if item.queue is self:
+                item.queue = None
+                return item
+            self._dead -= 1
+        return self._pop_unusual(self._below) if self._below else None
+
+    def _pop_unusual(self, order: list[int]) -> T | None:
+        while lane := self._first(order):
+            item = lane.popleft()
+            self._unusual -= 1
+            if item.queue is self:
+                item.queue = None
+                return item
+            self._dead -= 1
         return None
 
     def pop_alike(self, model: T, most: int) -> list[T]:
@@ -108,6 +120,7 @@ class TaskQueue(Generic[T]):
         """
         run: list[T] = []
         lane, kind = self._lanes[model.priority], model.kind
+        before = len(lane)
         while lane and len(run) < most:
             item = lane[0]
             if item.queue is self:
@@ -118,6 +131,8 @@ class TaskQueue(Generic[T]):
             else:
                 self._dead -= 1
             lane.popleft()
+        if model.priority:
+            self._unusual -= before - len(lane)
         return run
 
     def peek(self) -> T | None:
@@ -132,15 +147,31 @@ class TaskQueue(Generic[T]):
         item.queue = None
         self._dead += 1
         if self._dead > SWEEP and self._dead > len(self):
-            for lane in self._lanes.values():
-                live = [entry for entry in lane if entry.queue is self]
-                lane.clear()
-                lane.extend(live)
-            self._dead = 0
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Drop the dead entries; lanes that are left empty go as those do that are emptied otherwise."""
+        for lane in self._lanes.values():
+            live = [entry for entry in lane if entry.queue is self]
+            lane.clear()
+            lane.extend(live)
+        self._dead = 0
+        self._unusual = sum(map(len, self._lanes.values())) - len(self.usual)
+
+    def _first(self, order: list[int]) -> deque[T]:
+        """The lane that comes first of those with entries, an empty one without any; others are dropped."""
+        lane: deque[T] = deque()
+        while order and not (lane := self._lanes[-order[0]]):
+            del self._lanes[-heappop(order)]  # priorities may be as many as tasks: a deadline, a size
+        return lane
 
     def _lane(self, priority: int) -> deque[T]:
+        """Where an entry of that priority, which is about to be made, belongs."""
+        if not priority:
+            return self.usual
+        self._unusual += 1
         lane = self._lanes.get(priority)
         if lane is None:
             lane = self._lanes[priority] = deque()
-            insort(self._order, priority)
+            heappush(self._above if priority > 0 else self._below, -priority)
         return lane
