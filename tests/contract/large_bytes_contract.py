@@ -43,6 +43,22 @@ class LargeBytesContract(Context):
             got = await asyncio.gather(*(pool.submit(tasks.echo, numbers(MANY, n)) for n in range(20)))
         assert got == [numbers(MANY, n) for n in range(20)]
 
+    @pytest.mark.parametrize("size", [THRESHOLD - 1, THRESHOLD, MANY])
+    async def test_what_is_given_twice_is_one_object_there_wherever_it_is(self, size: int) -> None:
+        given = bytearray(numbers(size))
+        async with self.worker() as worker:
+            assert await worker.submit(tasks.are_one, given, [given])
+            assert await worker.submit(tasks.are_one, value=given, others=(given, {1: given}))
+            assert not await worker.submit(tasks.are_one, given, [bytearray(given)])
+
+    @pytest.mark.parametrize("size", [0, THRESHOLD - 1, MANY])
+    async def test_what_a_memoryview_shows_arrives(self, size: int) -> None:
+        view = memoryview(numbers(2 * size))
+        async with self.worker() as worker:
+            for each in (view, view[::2], memoryview(bytearray(view)).cast("B", (2, size)) if size else view):
+                assert bytes(await worker.submit(tasks.echo, each)) == each.tobytes()
+                assert bytes((await worker.submit(tasks.echo, [each]))[0]) == each.tobytes()
+
     async def test_map_over_large_bytes(self) -> None:
         items = [numbers(THRESHOLD, n) for n in range(20)]
         async with self.pool(2) as pool:

@@ -77,6 +77,11 @@ def add(left: Any, right: Any) -> Any:
     return left + right
 
 
+def are_one(value: Any, others: Any) -> bool:
+    """Whether the first of the others is that very object."""
+    return value is others[0]
+
+
 def overwrite(data: bytearray, value: int) -> bytearray:
     """Change the argument in place, and give it back."""
     data[:] = bytes([value]) * len(data)

@@ -36,6 +36,10 @@ _ENTRY = Struct("<BxxxIQQ")
 _COUNT = Struct("<I")
 
 
+#: How `bytes` and a `bytearray` begin in a pickle: the opcode, and how many bytes tell the size.
+_OPENINGS = ((b"B", 4), (b"\x8e", 8), (b"\x96", 8))
+
+
 class Copy:
     """Bytes to be copied into a segment before what is written behind this may be sent."""
 
@@ -121,6 +125,15 @@ def shared_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[An
     """The same for positional and for keyword arguments."""
     marked: dict[int, _Shared] = {}
     return shared(args, marked), dict(zip(kwargs, shared(tuple(kwargs.values()), marked), strict=True))
+
+
+def repeats(pickled: bytes, buffers: Sequence[memoryview]) -> bool:
+    """Whether a pickle may also hold what was left out of it: bytes that another argument refers to."""
+    for size in {buffer.nbytes for buffer in buffers}:
+        told = size.to_bytes(8, "little")
+        if size < len(pickled) and any(code + told[:width] in pickled for code, width in _OPENINGS):
+            return True
+    return False
 
 
 class LargeBuffers(list[memoryview]):

@@ -223,6 +223,8 @@ class SocketPort:
                 return None
             buffers = LargeBuffers()
         else:
+            if type(value) is memoryview:
+                value = bytes(value)  # as it arrives, and which large payloads are made for
             content = shared((value,))[0] if type(value) in BYTES else value
             buffers = LargeBuffers()
             pickled = self._encoder.encode(content, buffers.take)

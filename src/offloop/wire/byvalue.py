@@ -27,6 +27,7 @@ from contextvars import ContextVar
 from functools import lru_cache
 from io import TextIOWrapper
 
+from offloop.wire.cpickle import PickleBuffer
 from offloop.wire.variables import default_of, find_variable, homes_of, token_of, tokens
 
 TYPE_CHECKING = False
@@ -211,6 +212,10 @@ def _reduce_variable(pickler: TablePickler, variable: ContextVar[Any]) -> Any:
     return find_variable, (token_of(variable), variable.name, *default_of(variable))
 
 
+def _reduce_memoryview(_: TablePickler, view: memoryview) -> Any:
+    return bytes, (PickleBuffer(view) if view.c_contiguous else view.tobytes(),)
+
+
 #: Other types that plain pickle refuses or gets wrong, and how they are pickled.
 SPECIAL: dict[type, Reducer] = {
     types.ModuleType: _reduce_module,
@@ -218,13 +223,13 @@ SPECIAL: dict[type, Reducer] = {
     types.CodeType: _reduce_code_object,
     types.CellType: _reduce_cell,
     ContextVar: _reduce_variable,
+    memoryview: _reduce_memoryview,
 }
 _empty: dict[Any, Any] = {}
 _ordered: OrderedDict[Any, Any] = OrderedDict()
 for _kind in (
     types.GetSetDescriptorType,
     types.MappingProxyType,
-    memoryview,
     property,
     classmethod,
     staticmethod,

@@ -94,7 +94,7 @@ STACK = 98  #: where task ``id`` is now: asked, and answered with a text
 #: What is said about one running task beside its outcome.
 LIVE = frozenset({REPORTED, CREDIT, REPORT, OPENED, MESSAGE, RECEIVED, STACK})
 
-#: flag: the payload is a count, that many lengths, the pickle, then its out-of-band buffers
+#: flag: the payload is a count, that many lengths, and, each aligned, the pickle and its buffers
 BUFFERS = 1
 
 #: flag: the payload is a table that says where the pickle and its buffers lie; see `child.layout`
@@ -111,6 +111,8 @@ SEGMENT = 80  #: a new segment ``ref`` of ``id`` bytes; its descriptor comes alo
 UNSEGMENT = 81  #: segment ``ref`` was closed
 LOANS = 82  #: one loan of each of these segments, which are the receiver's, has ended
 
+#: Buffers begin at multiples of this within a payload, in bytes: what lies on them may have to.
+ALIGNMENT = 64
 #: From this size on a payload gets memory of its own, filled without a second copy.
 LARGE = 1 << 16
 #: So many times what a frame lacks is asked for: those behind it will be as large.
@@ -163,7 +165,14 @@ def layout_buffers(pickled: bytes, buffers: Sequence[memoryview]) -> list[bytes 
     """The parts of a `BUFFERS` payload, to be written one after the other without copying."""
     sizes = [len(pickled), *(buffer.nbytes for buffer in buffers)]
     head = _LENGTHS.pack(len(sizes)) + b"".join(size.to_bytes(8, "little") for size in sizes)
-    return [head, pickled, *buffers]
+    end = len(head)
+    laid_out: list[bytes | memoryview] = [head]
+    for part, size in zip((pickled, *buffers), sizes, strict=True):
+        gap = -end % ALIGNMENT
+        laid_out.append(bytes(gap))
+        laid_out.append(part)
+        end += gap + size
+    return laid_out
 
 
 def split_buffers(payload: bytes | memoryview) -> tuple[memoryview, list[memoryview]]:
@@ -185,6 +194,7 @@ def split_buffers(payload: bytes | memoryview) -> tuple[memoryview, list[memoryv
     for index in range(count):
         at = _LENGTHS.size + 8 * index
         size = int.from_bytes(view[at : at + 8], "little")
+        position += -position % ALIGNMENT
         parts.append(view[position : position + size])
         position += size
     if position != len(view):
