@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 from codec_link import ADD, Link, function
 
+from offloop.wire import codec, definitions
 from offloop.wire.captures import Captures
 from offloop.wire.definitions import LOOK_AGAIN, Definitions
 
@@ -247,3 +250,21 @@ def test_annotations_that_only_type_checkers_can_evaluate_hinder_nothing(link: L
     assert copy(1) == 2
     assert (copy.__doc__, copy.own, copy.__qualname__) == ("doc", 2, "f")
     assert copy.__annotations__ == {"x": "Missing", "y": "int", "return": "Other.inner"}
+
+
+def test_large_functions_that_are_gone_are_kept_on_neither_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    size, most = 1000, 10_000
+    monkeypatch.setattr(definitions, "MAX_BYTES", most)
+    monkeypatch.setattr(codec, "_MOST_BYTES", 2 * most)
+    link = Link()
+    made: list[weakref.ref[Any]] = []
+    for n in range(200):
+        fn = function("def f(x): return x, K[:1]", K=bytes([n]) * size)
+        assert link.send(fn)(n) == (n, bytes([n]))
+        made.append(weakref.ref(fn))
+    del fn
+    gc.collect()
+    alive = sum(each() is not None for each in made)
+    assert alive * size < 5 * most
+    assert sum(map(len, link.decoder._payloads.values())) < 5 * most
+    assert sum(len(each.payload) for each in link.definitions._retired) == 0

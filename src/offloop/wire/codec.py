@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from offloop.wire.definitions import Definition, Definitions
     from offloop.wire.pickling import Ready, TablePickler
 
+#: Definitions of so many bytes that a worker was sent, and some are to be forgotten.
+_MOST_BYTES = 256 << 20
 _NAMED = 1000  # How many functions and classes a reply encoder remembers to have names.
 
 
@@ -53,8 +55,9 @@ class Encoder(MessageEncoder):
         self._define = define
         self._forget = forget
         self._ready: dict[int, Definition] = {}  # by id() of the object, which the definition keeps alive
-        self._sent: dict[int, Definition] = {}
-        self._limit = definitions.capacity + 128
+        self._sent: dict[int, int] = {}  # the sizes of definitions, by number
+        self._sent_bytes = 0
+        self._limit, self._limit_bytes = definitions.capacity + 128, _MOST_BYTES
         #: A task's function that has no number, and how it is pickled.
         self._made: tuple[Any, Any] = (None, None)
 
@@ -139,7 +142,8 @@ class Encoder(MessageEncoder):
         for part in (definition, *definition.members):
             if part.number not in self._sent:
                 self._define(part.number, part.payload)
-                self._sent[part.number] = part
+                self._sent[part.number] = part.size
+                self._sent_bytes += part.size
 
     def _prepare(self) -> Ready:
         # No message is in the making here, save one that pickles something that encodes something.
@@ -148,17 +152,21 @@ class Encoder(MessageEncoder):
 
     def _clean(self, ready: Ready) -> None:
         super()._clean(ready)
-        if len(self._sent) > self._limit:
+        if self._is_full():
             self._spare = None  # so that the next message starts with pruning
+
+    def _is_full(self) -> bool:
+        return len(self._sent) > self._limit or self._sent_bytes > self._limit_bytes
 
     def _prune(self) -> None:
         """Have the worker forget what was evicted some time ago."""
-        if len(self._sent) <= self._limit:
+        if not self._is_full():
             return
         for number in self._definitions.forgettable(self._sent):
-            del self._sent[number]
+            self._sent_bytes -= self._sent.pop(number)
             self._forget(number)
-        self._ready = {id(known.obj): known for known in self._sent.values() if known.is_valid()}
+        self._limit_bytes = max(_MOST_BYTES, 2 * self._sent_bytes)
+        self._ready = {id: known for id, known in self._ready.items() if known.is_valid()}
 
 
 class _Objects(dict[int, "Any"]):

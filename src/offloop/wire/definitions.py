@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from offloop.wire.pickling import TablePickler
 
 #: Evicted definitions that workers are not told to forget yet: messages under way may still use them.
-GRACE = 64
+#: Fewer where they are large.
+GRACE, LEAST_GRACE = 64, 8
 
 #: How often a function whose captures can change is pickled before they are looked at again …
 LOOK_AGAIN = 64
@@ -66,7 +67,8 @@ class Definition:
     Attributes:
         number: its number, unique in its `Definitions`.
         obj: the function or class.
-        payload: its pickle.
+        payload: its pickle; empty once it is retired, and no worker will be sent it.
+        size: that of its pickle, in bytes.
         captures: what must still hold for it to be valid; None if it always is.
         needs: definitions that its payload refers to.
         members: classes that travel inside it.
@@ -74,12 +76,13 @@ class Definition:
         reduced: what a pickler writes in the object's place.
     """
 
-    __slots__ = ("captures", "members", "needed_by", "needs", "number", "obj", "payload", "reduced")
+    __slots__ = ("captures", "members", "needed_by", "needs", "number", "obj", "payload", "reduced", "size")
 
     def __init__(self, number: int, obj: Any, payload: bytes, captures: Captures | None) -> None:
         self.number = number
         self.obj = obj
         self.payload = payload
+        self.size = len(payload)
         self.captures: Captures | Retired | None = captures
         self.needs: tuple[Definition, ...] = ()
         self.members: tuple[Definition, ...] = ()
@@ -108,7 +111,8 @@ class Definitions:
         self._by_number: dict[int, Definition] = {}  # oldest first
         self._bytes = 0
         # Results that are under way may refer to what has been evicted meanwhile.
-        self._retired: deque[Definition] = deque(maxlen=max(capacity, GRACE))
+        self._retired: deque[Definition] = deque()
+        self._retired_bytes = 0
         self._objects: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self.models = Models(self.find, self.is_named)
         self._changing: dict[int, tuple[ref[FunctionType], int]] = {}  # by id() of the function: how often
@@ -220,7 +224,7 @@ class Definitions:
                 self._retire(replaced)
             self._by_object[id(definition.obj)] = definition
             self._by_number[definition.number] = definition
-            self._bytes += len(definition.payload)
+            self._bytes += definition.size
             for needed in definition.needs:
                 needed.needed_by.add(definition)
         self._evict(added.number)
@@ -242,13 +246,23 @@ class Definitions:
         if self._by_object.get(id(definition.obj)) is definition:
             del self._by_object[id(definition.obj)]
         definition.captures = _RETIRED
-        self._bytes -= len(definition.payload)
-        self._retired.append(definition)
+        definition.payload = b""
+        self._bytes -= definition.size
+        self._keep_for_a_while(definition)
         self._objects[definition.number] = definition.obj
         for needed in definition.needs:
             needed.needed_by.discard(definition)
         for dependent in tuple(definition.needed_by):
             self._retire(dependent)
+
+    def _keep_for_a_while(self, definition: Definition) -> None:
+        retired = self._retired
+        retired.append(definition)
+        self._retired_bytes += definition.size
+        while len(retired) > max(self.capacity, GRACE) or (
+            self._retired_bytes > MAX_BYTES and len(retired) > LEAST_GRACE
+        ):
+            self._retired_bytes -= retired.popleft().size
 
 
 class _DefinitionEncoder(MessageEncoder):
