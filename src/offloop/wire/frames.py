@@ -166,8 +166,9 @@ def layout_buffers(pickled: bytes, buffers: Sequence[memoryview]) -> list[bytes 
     sizes = [len(pickled), *(buffer.nbytes for buffer in buffers)]
     head = _LENGTHS.pack(len(sizes)) + b"".join(size.to_bytes(8, "little") for size in sizes)
     end = len(head)
+    parts: list[bytes | memoryview] = [pickled, *buffers]
     laid_out: list[bytes | memoryview] = [head]
-    for part, size in zip((pickled, *buffers), sizes, strict=True):
+    for part, size in zip(parts, sizes, strict=True):
         gap = -end % ALIGNMENT
         laid_out.append(bytes(gap))
         laid_out.append(part)
