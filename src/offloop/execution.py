@@ -100,6 +100,8 @@ class Execution(asyncio.Future[R]):
     pickling: float = 0.0
     #: Seconds that copying its large arguments takes, as a rule; they count as the task's own.
     copying: float = 0.0
+    #: Seconds of CPU time that loading its result took; 0 for a moment.
+    loading: float = 0.0
     #: The items of its stream, if it is one.
     inbox: Inbox | None = None
     _live: Live | None = None

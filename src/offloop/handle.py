@@ -130,6 +130,12 @@ class WorkerHandle:
             self._dispatcher.outstanding -= 1
             execution._succeed(value)
 
+    def link_loaded(self, id: int, seconds: float) -> None:
+        """A result was large."""
+        execution = self.state.hand.get(id)
+        if execution is not None:
+            execution.loading = seconds
+
     def link_delivered(self) -> None:
         """That was all for now."""
         if len(self._runs) >= FULL:

@@ -122,6 +122,9 @@ class LinkOwner(Protocol):
     def link_result(self, id: int, value: Any, start: float, end: float) -> None:
         """Task ``id`` returned ``value``; it ran from ``start`` to ``end`` (monotonic seconds)."""
 
+    def link_loaded(self, id: int, seconds: float) -> None:
+        """What task ``id`` returned, which is reported next, took so much CPU time to load."""
+
     def link_delivered(self) -> None:
         """Results were reported, and for now no more will be."""
 

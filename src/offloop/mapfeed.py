@@ -344,7 +344,8 @@ class Feed:
             light = is_light(chunk.rows[-1]) and is_light(values[-1])
             self._chunker.weigh(is_light=light, result=0 if light else weight_of(values[-1]))
             sending = getattr(execution, "pickling", 0.0) + getattr(execution, "copying", 0.0)
-            self._chunker.record(len(values), seconds, sending * len(values) / count)
+            loading = getattr(execution, "loading", 0.0)
+            self._chunker.record(len(values), seconds, sending * len(values) / count, loading)
         elif not execution.cancelled():
             self._chunker.lost()
         self._space.set()

@@ -152,12 +152,13 @@ def test_costly_pulling_keeps_chunks_small() -> None:
     assert chunker.next_size() <= 10
 
 
-def test_rows_that_are_dear_to_pickle_keep_chunks_small() -> None:
+@pytest.mark.parametrize("what", ["pickling", "loading"])
+def test_rows_that_are_dear_to_pickle_or_whose_results_are_to_load_keep_chunks_small(what: str) -> None:
     chunker = Chunker(2)
     for _ in range(100):
         size = chunker.next_size()
         chunker.sent(size)
-        chunker.record(size, size * 1e-7, size * 40e-6)
+        chunker.record(size, size * 1e-7, **{what: size * 40e-6})
     assert chunker.next_size() == pytest.approx(TURN / 40e-6, abs=1)
     for _ in range(50):
         size = chunker.next_size()

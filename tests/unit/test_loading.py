@@ -72,3 +72,11 @@ def test_a_process_that_is_forked_meanwhile_has_it_on() -> None:
     assert without_collections(fork) == 1
     gc.disable()
     assert without_collections(fork) == 0
+
+
+async def test_how_long_a_large_result_took_to_load_is_known() -> None:
+    async with WorkerPool(1) as pool:
+        small, large = pool.submit(give, 1), pool.submit(give, 200_000)
+        await small
+        await large
+    assert small.loading == 0 < large.loading

@@ -79,6 +79,10 @@ class Outstanding:
         """A task returned."""
         self._owner.link_result(id, value, *self._times(id, start, end))
 
+    def link_loaded(self, id: int, seconds: float) -> None:
+        """A result was large."""
+        self._owner.link_loaded(id, seconds)
+
     def link_failure(self, id: int, error: BaseException, start: float, end: float) -> None:
         """A task failed."""
         self._owner.link_failure(id, error, *self._times(id, start, end))

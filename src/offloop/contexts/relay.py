@@ -26,6 +26,10 @@ class Relay(LinkOwner):
         """Pass it on."""
         self.owner.link_result(id, value, start, end)
 
+    def link_loaded(self, id: int, seconds: float) -> None:
+        """Pass it on."""
+        self.owner.link_loaded(id, seconds)
+
     def link_delivered(self) -> None:
         """Pass it on."""
         self.owner.link_delivered()

@@ -63,7 +63,7 @@ LONG_CHUNK = 2 * TARGET
 #: Where the size of chunks is given: seconds of work outstanding for each worker, and chunks at most.
 #: With four of the shortest, 10,000 no-ops one by one took twice as long.
 AHEAD, MOST_AHEAD = 2e-3, 16
-#: Seconds that pulling and sending one chunk may hold the event loop.
+#: Seconds that pulling and sending one chunk may hold the event loop, and, later, loading its results.
 TURN = 1e-3
 #: A chunk is a surprise if it took this many times the expected seconds …
 SURPRISE_FACTOR = 4.0
@@ -113,6 +113,7 @@ class Chunker:
         "_is_light",
         "_item",
         "_limit",
+        "_load",
         "_longest",
         "_may_bet",
         "_most",
@@ -148,7 +149,8 @@ class Chunker:
         self._weight = 0.0  # expected bytes of a result, if it is large
         self._seen = 0  # items that have come back
         self._pull = 0.0  # expected seconds in the event loop per item: to pull it,
-        self._pickle = 0.0  # and to pickle it
+        self._pickle = 0.0  # and to pickle it; and, in other turns,
+        self._load = 0.0  # to load its result
         self._hold = 0  # items that still go one by one
         self._next_hold = FIRST_HOLD
         self._past = past = Past() if past is None else past
@@ -175,6 +177,8 @@ class Chunker:
         held = self._pull + self._pickle
         if held * size > TURN:
             size = int(TURN / held)
+        if self._load * size > TURN:
+            size = int(TURN / self._load)
         if self._weight * size > MOST_BYTES:
             size = int(MOST_BYTES / self._weight)
         return max(1, min(size, most, self._limit, self._most))
@@ -243,14 +247,16 @@ class Chunker:
             self._remaining = max(0, self._remaining - size)
         self._pull = _follow(self._pull, seconds / size)
 
-    def record(self, size: int, seconds: float, pickling: float = 0.0) -> None:
+    def record(self, size: int, seconds: float, pickling: float = 0.0, loading: float = 0.0) -> None:
         """Take a finished chunk into account.
 
         Args:
             size: its items.
             seconds: its measured running time.
             pickling: for how many seconds that held the event loop; 0 for a moment.
+            loading: the same of its results.
         """
+        self._load = _follow(self._load, loading / size)
         self._pickle = _follow(self._pickle, pickling / size)
         surprised = self._is_surprise(size, seconds)
         item = max(seconds / size, 1e-9)
