@@ -11,7 +11,8 @@ from offloop.scheduling.state import Plan
 
 def lone_plan(scheduler: Scheduler[T], now: float) -> Plan[T] | None:
     """What `Scheduler.lone` decides, as a plan, where it applies; it must be what `plan` would."""
-    twin = deepcopy(scheduler) if scheduler.queue.lone is not None else None
+    may_be = scheduler.queue.lone is not None or scheduler._pinned_waiting
+    twin = deepcopy(scheduler) if may_be else None
     lone = scheduler.lone(now)
     if lone is None:
         return None

@@ -4,7 +4,63 @@ from __future__ import annotations
 
 from worlds import known, make_world, ready_world
 
+from offloop.scheduling.roster import MOST_AT_ONCE
 from offloop.scheduling.state import GONE, READY, RETIRING, STOPPING
+
+
+def test_many_workers_are_started_and_stopped_a_few_at_a_time() -> None:
+    count = 3 * MOST_AT_ONCE + 1
+    world = make_world(count)
+    for _ in range(count):
+        world.enqueue()
+    started = []
+    while plan := world.turn():
+        started.append(len(plan.start))
+        assert world.scheduler.more == (sum(started) < count)
+    assert started == [MOST_AT_ONCE] * 3 + [1]
+    world.drain()
+    world.scheduler.closing = True
+    stopped = []
+    while sum(stopped) < count:
+        stopped.append(len(world.turn().stop))
+    assert stopped == [MOST_AT_ONCE] * 3 + [1]
+
+
+class TestTheShortWay:
+    """Of a task that is all there is to decide about; `shortcuts.lone_plan` holds it against the long one."""
+
+    def test_it_is_that_of_a_key_that_has_a_worker(self) -> None:
+        world, _ = ready_world(2)
+        first = world.enqueue(known(), key="a")
+        world.drain()
+        second = world.enqueue(known(), key="a")
+        assert world.scheduler.lone(world.now) == (first.worker, second)
+
+    def test_it_is_not_that_of_a_new_key_or_of_one_whose_worker_is_busy(self) -> None:
+        world, _ = ready_world(2)
+        new = world.enqueue(known(), key="a")
+        assert world.scheduler.lone(world.now) is None
+        world.turn()
+        assert new.worker is not None
+        world.enqueue(known(), key="a")
+        assert world.scheduler.lone(world.now) is None
+
+    def test_it_is_that_of_a_lease(self) -> None:
+        world, _ = ready_world(2)
+        worker = world.lease()
+        item = world.enqueue(known(), pin=worker.number)
+        assert world.scheduler.lone(world.now) == (worker, item)
+        assert not world.scheduler.plan(world.now), "nothing is left to do"
+
+    def test_it_is_not_that_of_a_lease_whose_worker_is_busy_or_while_others_wait(self) -> None:
+        world, _ = ready_world(1)
+        worker = world.lease()
+        world.enqueue(known(), pin=worker.number)
+        world.enqueue(known())
+        assert world.scheduler.lone(world.now) is None
+        world.turn()
+        world.enqueue(known(), pin=worker.number)
+        assert world.scheduler.lone(world.now) is None
 
 
 class TestLeases:

@@ -25,6 +25,7 @@ from offloop.contexts.watch import ExitWatch, Lifeline
 from offloop.errors import WorkerStartError
 from offloop.wire.frames import (
     EXITED,
+    HEADER_SIZE,
     NOT_SPAWNED,
     PRELOAD,
     READY,
@@ -38,6 +39,8 @@ from offloop.wire.frames import (
 
 #: The largest message to or from a template, in bytes; a failing preload's traceback is the longest.
 _LIMIT = 1 << 24
+#: Bytes asked for in one receive: the end of a worker takes some 0.25 ms to settle, and many may end at once.
+_CHUNK = 4 * HEADER_SIZE
 #: Seconds without an answer after which a template is told to go on: somebody may have stopped it.
 PATIENCE = 1.0
 #: Seconds that a template may take to end.
@@ -271,7 +274,7 @@ class TemplateProcess:
 
     def _readable(self) -> None:
         try:
-            data, ancillary, _, _ = self._sock.recvmsg(4096, socket.CMSG_LEN(4), MSG_CMSG_CLOEXEC)
+            data, ancillary, _, _ = self._sock.recvmsg(_CHUNK, socket.CMSG_LEN(4), MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return
         except OSError:

@@ -8,6 +8,10 @@ from offloop.scheduling.prefetch import TICK, patience_with
 from offloop.scheduling.queue import T
 from offloop.scheduling.state import GONE, READY, RESERVED, RETIRING, STARTING, STOPPING, Limits, WorkerState
 
+#: So many workers are started, or stopped, at once, at some 0.15 ms of the event loop's each; if there are
+#: a hundred and more, a sixteenth of them.
+MOST_AT_ONCE = 8
+
 
 class Roster(Generic[T]):
     """The scheduler's workers, and the tables in which they stand by what they can do now.
@@ -37,6 +41,8 @@ class Roster(Generic[T]):
         #: Whether the last worker that was started ended before it was ready.
         self.start_failed = False
         self._held_off = False
+        #: Whether the plan in hand leaves something to the next.
+        self._cut = False
 
     @property
     def closing(self) -> bool:
@@ -136,6 +142,12 @@ class Roster(Generic[T]):
 
     # -- their lives and leases -------------------------------------------
 
+    def _some_of(self, workers: int) -> int:
+        """How many of the workers that are to be started or stopped one plan sees to; the next goes on."""
+        most = max(MOST_AT_ONCE, len(self.workers) // 16)  # each plan looks at all
+        self._cut |= workers > most
+        return min(workers, most)
+
     def retire(self, worker: WorkerState[T]) -> None:
         """Give ``worker`` no more shared tasks; once its hand is empty it is stopped."""
         self._steady_until = 0.0
@@ -192,6 +204,11 @@ class Roster(Generic[T]):
 
     def _need_not_wait_for(self, replacement: WorkerState[T] | None) -> bool:
         return replacement is None or replacement.phase != STARTING or not self.limits.has_spare
+
+    def _may_stop(self, worker: WorkerState[T]) -> bool:
+        if worker.outstanding or (worker.leases and not (self.closing or worker.dismissed)):
+            return False
+        return self.closing or worker.dismissed or self._need_not_wait_for(worker.replacement)
 
     def condemn(self, worker: WorkerState[T]) -> None:
         """``worker`` was killed: it gets nothing more, and what it holds is settled by the shell."""

@@ -44,7 +44,6 @@ class Scheduler(Keys[T]):
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
-        self._cut = False
         self.pace = Pace(measured=limits.prefetch)
         self._prefetch = limits.prefetch
 
@@ -194,16 +193,30 @@ class Scheduler(Keys[T]):
         Returns:
             The worker and the task, which is to be sent; or None: ask `plan`.
         """
+        if now >= self._steady_until or self._ahead or self._draining or self.limits.max_tasks_per_worker:
+            return None
+        if self._pinned_waiting:
+            return None if self.queue else self._lone_pinned(now)
         item = self.queue.lone
-        if item is None or not self._idle or now >= self._steady_until or item.key is not None:
+        if item is None or not self._idle:
             return None
-        if self._ahead or self._pinned_waiting or self._draining or self.limits.max_tasks_per_worker:
-            return None
-        worker = next(reversed(self._idle))  # the one used last: its caches are warm
-        if worker.leases:
+        worker = self._bound.get(item.key) if item.key is not None else next(reversed(self._idle))
+        # The one used last: its caches are warm.  One that a lease holds is for its keys alone.
+        if worker not in self._idle or (worker.leases and item.key is None):
             return None
         self.queue.usual.clear()
         item.queue = None
+        self._hand_over(worker, item, [], now)
+        return worker, item
+
+    def _lone_pinned(self, now: float) -> tuple[WorkerState[T], T] | None:
+        """As `lone`, for a task of a lease's."""
+        worker = next(iter(self._pinned_waiting))
+        item = worker.pinned.lone
+        if item is None or len(self._pinned_waiting) > 1 or not worker.is_free:
+            return None
+        worker.pinned.pop()
+        del self._pinned_waiting[worker]
         self._hand_over(worker, item, [], now)
         return worker, item
 
@@ -351,7 +364,7 @@ class Scheduler(Keys[T]):
         living = self._living()
         floor = 0 if self.closing or self.discouraged else self.limits.min_workers - living
         new = 0 if is_held else min(max(wanted, floor), self.limits.max_workers - living)
-        start += [self._new() for _ in range(new)]
+        start += [self._new() for _ in range(self._some_of(new))]
         if wanted > new and not is_held:  # a lease that was never used holds a place: its worker has to help
             unused = [w for w in reserved if w.phase == RESERVED and not w.outstanding and w not in start]
             start += unused[: wanted - max(new, 0)]
@@ -372,14 +385,10 @@ class Scheduler(Keys[T]):
             since = now - self.limits.idle_timeout
             due = [w for w, at in self._idle.items() if w.may_idle_out and at <= since]
             stop += due[: max(spare, 0)]
+        del stop[self._some_of(len(stop)) :]
         for worker in stop:
             worker.phase = STOPPING
             self._hungry.pop(worker, None)
             self._idle.pop(worker, None)
             self._unbind(worker)
         return stop
-
-    def _may_stop(self, worker: WorkerState[T]) -> bool:
-        if worker.outstanding or (worker.leases and not (self.closing or worker.dismissed)):
-            return False
-        return self.closing or worker.dismissed or self._need_not_wait_for(worker.replacement)

@@ -84,6 +84,11 @@ class WorkerState(Generic[T]):
         return self.phase == READY and not self.outstanding
 
     @property
+    def is_free(self) -> bool:
+        """Ready, with nothing in hand; something may wait for it alone, but not for its keys."""
+        return self.phase == READY and not self.hand and not self.keyed
+
+    @property
     def is_starting_for_nothing(self) -> bool:
         """Starting, with nothing that waits for it alone."""
         return self.phase == STARTING and not self.outstanding
