@@ -151,6 +151,13 @@ def test_two_views_of_one_argument_are_copied_at_once(ends: tuple[End, End]) -> 
     assert (np.concatenate(got) == argument).all()
 
 
+def test_a_small_part_of_an_argument_is_copied_rather_than_keep_all_of_it(ends: tuple[End, End]) -> None:
+    parent, worker = ends
+    (argument,) = borrow(parent, worker, array(8 * THRESHOLD))
+    assert worker.exchange.hand_over(*pickled(argument[:THRESHOLD])) is None
+    assert worker.exchange.hand_over(*pickled(argument[: 4 * THRESHOLD])) is not None
+
+
 def test_a_read_only_view_of_an_argument_is_copied(ends: tuple[End, End]) -> None:
     parent, worker = ends
     (argument,) = borrow(parent, worker, array())

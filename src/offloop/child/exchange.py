@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     from offloop.shm.segments import Loan, SegmentPool
 
 
+#: What has a smaller part of a loan than one in so many is copied, rather than handed over with all of it.
+LEAST_PART = 4
+
+
 class Exchange:
     """One end's segments, and its share in the other's.
 
@@ -284,8 +288,8 @@ class Exchange:
         placed = [(where[0], where[1], size) for where, size in found if where is not None]
         if len(placed) < len(buffers) or len({id(loan) for loan, _, _ in placed}) < len(placed):
             return None
-        if any(loan.spent for loan, _, _ in placed):  # a forked process sees it
-            return None
+        if any(loan.spent or size * LEAST_PART < loan.loan.size for loan, _, size in placed):
+            return None  # a forked process sees it; or the peer would keep much memory for little
         for loan, _, _ in placed:
             loan.begin_hand_over()
         buffers.clear()
