@@ -121,7 +121,10 @@ if not TYPE_CHECKING:  # else a type checker would take any name for one that ex
             raise AttributeError(f"module 'offloop' has no attribute {name!r}")
         from importlib import import_module
 
-        value: object = getattr(import_module(f"offloop.{module}"), name)
+        try:
+            value: object = getattr(import_module(f"offloop.{module}"), name)
+        except AttributeError as error:  # of a module of the user's that hides one of the standard library
+            raise ImportError(f"offloop.{module} can't be imported: {error}") from error  # else it'd be lost
         globals()[name] = value
         return value
 

@@ -168,6 +168,21 @@ def test_what_a_task_prints_goes_where_the_parents_output_goes(factory: str, tmp
     assert done.stderr.splitlines() == ["err 0", "err 1", "err 2"]
 
 
+def test_a_file_named_as_a_module_that_python_imports_by_itself_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "resource.py").touch()
+    program = """
+        import asyncio, offloop
+
+        async def main():
+            async with offloop.WorkerPool(1) as pool:
+                print(await pool.submit(len, "abc"))
+
+        asyncio.run(main())
+    """
+    done = run_script(program, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
+
+
 def test_a_program_that_forgets_its_pool_leaves_no_process(tmp_path: Path) -> None:
     program = """
         import asyncio, os, offloop

@@ -8,6 +8,7 @@ import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -75,6 +76,16 @@ def test_a_pool_loads_neither_what_runs_in_workers_nor_what_is_slow_to_load() ->
 def test_an_unknown_name_is_an_attribute_error_that_says_so() -> None:
     with pytest.raises(AttributeError, match="module 'offloop' has no attribute 'Pool'"):
         offloop.Pool
+
+
+def test_why_a_module_of_ours_can_not_be_loaded_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> NoReturn:
+        raise AttributeError("module 'inspect' has no attribute 'isfunction'")
+
+    monkeypatch.setattr("importlib.import_module", fail)
+    monkeypatch.delitem(vars(offloop), "Task", raising=False)
+    with pytest.raises(ImportError, match=r"^offloop\.task can't be imported: module 'inspect' has no"):
+        from offloop import Task as _  # noqa: F401
 
 
 def test_every_public_name_is_there_and_listed() -> None:

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import gc
 import os
+
+# `os.wait4` imports it by itself, when that name may mean a file of the user's.
+import resource  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import select
 import sys
 from types import SimpleNamespace
