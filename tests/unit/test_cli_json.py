@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class Point:
     [
         ({"a": [1, None, "é"]}, '{"a": [1, null, "\\u00e9"]}'),
         ({"when": 1 + 2j}, '{"when": "(1+2j)"}'),
-        ({(1, 2): 3}, '"{(1, 2): 3}"'),
+        ({(1, 2): 3}, '{"(1, 2)": 3}'),
         (float("nan"), '"nan"'),
         ("two\nlines", '"two\\nlines"'),
     ],
@@ -43,8 +44,18 @@ def test_values_that_resist_still_make_one_line_of_json() -> None:
 
     cyclic: list[Any] = []
     cyclic.append(cyclic)
-    assert json.loads(to_json(cyclic)) == "[[...]]"
+    assert json.loads(to_json({"a": 1, "b": cyclic})) == {"a": 1, "b": ["[[...]]"]}
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert "object at" in json.loads(to_json([deep, 1]))
     assert "Hostile object at" in json.loads(to_json(Hostile()))
+
+    class Closed(dict[str, int]):
+        def items(self) -> Any:
+            raise ValueError
+
+    assert json.loads(to_json(Closed(a=1))) == "{'a': 1}"
 
 
 @pytest.mark.parametrize(
@@ -62,6 +73,31 @@ def test_values_that_resist_still_make_one_line_of_json() -> None:
 )
 def test_common_values_become_what_is_nearest_in_json(value: object, plain: object) -> None:
     assert json.loads(to_json({"value": value})) == {"value": plain}
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        ([Point(3), np.arange(2), {7}], [{"x": 3, "where": "a/b"}, [0, 1], [7]]),
+        ([-math.inf, np.float64("inf"), np.float32("nan"), 0.5], ["-inf", "inf", "nan", 0.5]),
+        (np.array([1.5, math.nan]), [1.5, "nan"]),
+        ({np.int64(3): 4, np.bool_(True): 5}, {"3": 4, "true": 5}),
+        ({datetime.date(2026, 1, 2): 3, np.datetime64("2026-01-03"): 4}, {"2026-01-02": 3, "2026-01-03": 4}),
+        ({Path("a"): {b"b": 1}, None: 2, 1.5: 3}, {"a": {"b'b'": 1}, "null": 2, "1.5": 3}),
+        ({"a": 1, Path("a"): 2, frozenset([1]): 3}, {"a": 1, repr(Path("a")): 2, "frozenset({1})": 3}),
+    ],
+)
+def test_what_json_cannot_express_is_replaced_in_its_own_place(value: object, plain: object) -> None:
+    assert json.loads(to_json({"value": value, "bad": math.nan})) == {"value": plain, "bad": "nan"}
+
+
+def test_an_integer_too_long_for_decimal_digits_is_one_of_hexadecimal_ones() -> None:
+    assert json.loads(to_json([1, 1 << 20_000])) == [1, hex(1 << 20_000)]
+
+
+def test_what_is_there_twice_is_no_cycle() -> None:
+    twice = [math.nan]
+    assert json.loads(to_json([twice, twice, {"a": twice}])) == [["nan"], ["nan"], {"a": ["nan"]}]
 
 
 def test_an_objects_fields_become_keyword_arguments_and_any_other_value_the_argument() -> None:

@@ -21,7 +21,8 @@ what is run:
   list of what it yields), Class.method, or a class of offloop tasks.
 
 results:
-  A value that JSON cannot express is written as the string of its repr().
+  A value that JSON cannot express, NaN as well, is written as the string of its
+  repr(), in its own place.
   An input that fails leaves no line; "INPUT: ErrorType: message" goes to
   standard error, and the others go on. What FUNCTION prints goes there, too,
   unless results go to a file.
