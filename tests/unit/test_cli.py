@@ -14,8 +14,9 @@ from offloop.cli import USAGE, main
 from offloop.cli.arguments import UsageError
 from offloop.cli.commands import COMMANDS, load
 from offloop.cli.commands.map import parse
+from offloop.cli.failures import failure_text, one_line
 from offloop.cli.run import run_map
-from offloop.cli.target import find_function, one_line
+from offloop.cli.target import find_function
 from offloop.testing import InlineWorkerFactory
 
 WORK = """
@@ -64,6 +65,17 @@ def run(pools: Pools, *arguments: str) -> int:
 def test_an_error_is_told_on_one_line() -> None:
     assert one_line(ValueError("first\n  second")) == "ValueError: first second"
     assert one_line(KeyError()) == "KeyError"
+
+
+def test_nothing_that_is_told_of_a_failure_reaches_the_terminal_as_a_command() -> None:
+    hostile = "a\x1b[2J\x9b\x07b\udcff"
+    escaped = r"a\x1b[2J\x9b\x07b\udcff"
+    assert one_line(ValueError(hostile)) == f"ValueError: {escaped}"
+    first, *lines = failure_text(hostile, ValueError(f"{hostile}\n{hostile}"), with_traceback=True).split(
+        "\n"
+    )
+    assert first == f"{escaped}: ValueError: {escaped} {escaped}"
+    assert lines == [f"ValueError: {escaped}", escaped]
 
 
 # Options
@@ -192,6 +204,20 @@ def test_a_function_that_is_not_there_is_one_line_and_status_2(
     out, err = capsys.readouterr()
     assert words in err
     assert (out, err.count("\n")) == ("", 1)
+
+
+def test_a_current_folder_that_was_deleted_is_one_line_and_status_2(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(["map", "builtins:len", "abc"]) == USAGE
+    assert capsys.readouterr() == (
+        "",
+        "offloop map: the current folder cannot be found: No such file or directory\n",
+    )
 
 
 # The inputs (see test_cli_inputs.py for how they are read)

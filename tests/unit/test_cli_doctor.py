@@ -61,6 +61,14 @@ def check(subject: str) -> Finding:
     return dict(machine.MACHINE)[subject]()
 
 
+def test_memory_that_cannot_be_found_out_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_proc() -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/proc/meminfo")
+
+    monkeypatch.setattr(machine.psutil, "virtual_memory", no_proc)
+    assert check("memory").verdict == "note"
+
+
 def test_what_bounds_this_process_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)

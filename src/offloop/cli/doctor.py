@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import offloop
 from offloop.cli.clusters import cluster_factory, cluster_size
+from offloop.cli.failures import one_line
 from offloop.cli.machine import MACHINE, Finding
-from offloop.cli.target import one_line
 from offloop.contexts import CONTEXTS, resolve_factory
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import traceback
 
-from offloop.cli.target import one_line
 from offloop.errors import RemoteTraceback
 
 #: Most characters of an input that are shown.
@@ -20,16 +19,35 @@ def failure_text(text: str, error: BaseException, *, with_traceback: bool = Fals
         with_traceback: show where, too, on lines of their own.
     """
     line = f"{shown(text)}: {one_line(error)}"
-    return f"{line}\n{_traceback_of(error)}" if with_traceback else line
+    if not with_traceback:
+        return line
+    return f"{line}\n" + printable(_traceback_of(error), keep="\n")
+
+
+def one_line(error: BaseException) -> str:
+    """``ErrorType: message`` on one line, whatever the message holds."""
+    try:
+        message = printable(" ".join(str(error).split()))
+    except Exception:
+        message = "(its message cannot be shown)"
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def shown(text: str) -> str:
     """An input on one line of bounded length, with nothing in it that a terminal would obey."""
-    if len(text) > MOST:
-        text = f"{text[: MOST - 1]}…"
+    return printable(text if len(text) <= MOST else f"{text[: MOST - 1]}…")
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The same with nothing in it that a terminal would obey: characters that do not print are escaped.
+
+    Args:
+        text: any text.
+        keep: characters that stay as they are.
+    """
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return "".join(each if each.isprintable() or each in keep else ascii(each)[1:-1] for each in text)
 
 
 def _traceback_of(error: BaseException) -> str:

@@ -16,6 +16,7 @@ import psutil
 
 import offloop
 from offloop.child.lowlevel import descriptor_of
+from offloop.cli.failures import one_line
 from offloop.cpus import cgroup_memory, cgroup_processes, cgroup_quota, usable_cpus
 from offloop.crashreport import human_size
 
@@ -82,7 +83,10 @@ def _cores() -> Finding:
 
 
 def _memory() -> Finding:
-    memory = psutil.virtual_memory()
+    try:
+        memory = psutil.virtual_memory()
+    except OSError as error:  # a container without /proc
+        return Finding("note", "memory", f"how much there is cannot be found out: {one_line(error)}")
     text = f"{human_size(memory.available)} of {human_size(memory.total)} available"
     room = memory.available
     if (limit := cgroup_memory()) is not None and limit < memory.total:

@@ -13,7 +13,7 @@ from offloop.cli.arguments import UsageError
 from offloop.cli.calls import call_of
 from offloop.cli.clusters import cluster_factory, cluster_size
 from offloop.cli.commands.map import Options
-from offloop.cli.failures import failure_text
+from offloop.cli.failures import failure_text, one_line
 from offloop.cli.inputs import Inputs
 from offloop.cli.jsontext import to_json
 from offloop.cli.outcomes import Outcomes
@@ -21,7 +21,7 @@ from offloop.cli.records import Done, record, value_of
 from offloop.cli.results import LineFile, OutputFile, standard_output
 from offloop.cli.screens import Screen, inputs_of, screen_for
 from offloop.cli.stopping import Stopped, stoppable
-from offloop.cli.target import carry_file, find_function, one_line
+from offloop.cli.target import carry_file, find_function
 from offloop.cli.tracing import traced
 from offloop.errors import WorkerStartError
 

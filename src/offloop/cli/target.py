@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from offloop.cli.arguments import UsageError
+from offloop.cli.failures import one_line
 
 
 def find_function(target: str) -> Callable[..., Any]:
@@ -61,8 +62,15 @@ def _import_name(name: str) -> ModuleType:
         raise UsageError(f"{name!r} is neither the name of a module nor the path of a .py file")
     # `python -P` and PYTHONSAFEPATH ask for exactly this not to happen.
     if not sys.flags.safe_path:
-        _put_first(os.getcwd())
+        _put_first(_current_folder())
     return _import(name, shown=name)
+
+
+def _current_folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError as error:  # it was deleted
+        raise UsageError(f"the current folder cannot be found: {error.strerror}") from error
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -124,12 +132,3 @@ def _look_up(module: ModuleType, shown: str, name: str) -> Callable[..., Any]:
         raise UsageError(f"{shown}:{name} is not a function but of type {type(found).__name__}")
     function: Callable[..., Any] = found
     return function
-
-
-def one_line(error: BaseException) -> str:
-    """``ErrorType: message`` on one line, whatever the message holds."""
-    try:
-        message = " ".join(str(error).split())
-    except Exception:
-        message = "(its message cannot be shown)"
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
