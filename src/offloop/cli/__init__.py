@@ -6,7 +6,6 @@ nothing heavy at its top.
 
 from __future__ import annotations
 
-import os
 import sys
 
 TYPE_CHECKING = False
@@ -35,24 +34,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: after ``--help``, ``--version`` or a malformed command line.
     """
     from offloop.cli.arguments import UsageError
-    from offloop.cli.commands import load
+    from offloop.cli.standard import open_standard_files, wait_no_more
 
     if arguments is None:
         arguments = sys.argv[1:]
-    _open_standard_files()
-    # Not argparse's own subcommands: with them, options may not stand between positional arguments.
-    name: str = parser().parse_args(arguments[:1]).command
+    open_standard_files()
+    called = " ".join(["offloop", *arguments[:1]])
     try:
-        return load(name).run(arguments[1:])
+        return _run(arguments)
     except UsageError as error:
-        print(f"offloop {name}: {error}", file=sys.stderr)
+        from offloop.cli.failures import printable
+
+        print(f"{called}: {printable(str(error))}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
-        print(f"offloop {name}: interrupted", file=sys.stderr)
+        wait_no_more()
+        print(f"{called}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        _discard_stdout()
         return PIPE_CLOSED
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from offloop.cli.commands import load
+
+    try:
+        # Not argparse's own subcommands: with them, options may not stand between positional arguments.
+        name: str = parser().parse_args(arguments[:1]).command
+        return load(name).run(arguments[1:])
+    finally:
+        sys.stdout.flush()  # here, where it can be told that this fails
 
 
 def parser() -> Parser:
@@ -74,21 +85,3 @@ def parser() -> Parser:
     made.add_argument("--version", action="version", version=f"offloop {offloop.__version__}")
     made.add_argument("command", metavar="COMMAND", choices=tuple(COMMANDS), help=argparse.SUPPRESS)
     return made
-
-
-def _open_standard_files() -> None:
-    """Have something open where the command was started without it; results to a closed stdout are errors."""
-    from offloop.child.standard import hold_standard_descriptors
-
-    hold_standard_descriptors()
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the life of the process
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-
-
-def _discard_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush does not complain."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)
