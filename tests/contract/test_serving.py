@@ -187,7 +187,12 @@ def test_a_program_that_the_variable_allows_to_be_watched(
     assert os.listdir(tmp_path / "offloop") == []
 
 
-async def test_on_a_terminal_it_follows_until_ctrl_c(start: Callable[..., subprocess.Popen[str]]) -> None:
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+async def test_on_a_terminal_it_follows_until_a_signal_and_leaves_that_in_order(
+    start: Callable[..., subprocess.Popen[str]], number: signal.Signals, status: int
+) -> None:
     watched = start(OFFLOOP_STATISTICS="1")
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "offloop", "top", str(watched.pid), "--interval", "0.01"]
@@ -207,9 +212,10 @@ async def test_on_a_terminal_it_follows_until_ctrl_c(start: Callable[..., subpro
         await eventually(lambda: read(b"1 succeeded"))
         seen.clear()
         await eventually(lambda: read(b"1 succeeded"))
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
+        await eventually(lambda: read(b"\x1b[?25h\x1b[?1049l"))  # the cursor and the screen as they were
         await eventually(lambda: process.poll() is not None)
-        assert process.returncode == 0
+        assert process.returncode == status
     finally:
         process.kill()
         process.wait()

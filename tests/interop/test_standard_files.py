@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 BOUND = 45.0
+#: More bytes than a pipe holds.
+LARGE = 1 << 18
 
 WORK = """
 import time
@@ -21,9 +27,16 @@ def odd(text):
         raise ValueError(f"{text} is odd")
     return int(text)
 
+def fail(text):
+    raise ValueError(text)
+
 def echo(text):
     return text
 """
+
+SIGNALS = pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +73,26 @@ def unwritable(kind: str) -> Iterator[int]:
     os.close(descriptor)
 
 
+@contextmanager
+def unread_pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def wait_stuck(reader: int, process: subprocess.Popen[str]) -> None:
+    """Wait until a process sleeps over what it writes to a pipe, which holds no more."""
+    capacity, writer = fcntl.fcntl(reader, fcntl.F_GETPIPE_SZ), psutil.Process(process.pid)
+    while _held_by(reader) < capacity or writer.status() != psutil.STATUS_SLEEPING:
+        assert process.poll() is None
+        os.sched_yield()
+
+
+def _held_by(reader: int) -> int:
+    return int.from_bytes(fcntl.ioctl(reader, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 @pytest.mark.parametrize("kind", ["full", "gone"])
 @pytest.mark.parametrize("flags", [[], ["--progress", "--traceback"], ["--trace", "/dev/full"]])
 def test_a_standard_error_that_cannot_be_written_changes_nothing(
@@ -72,6 +105,49 @@ def test_a_standard_error_that_cannot_be_written_changes_nothing(
     ):
         assert process.wait(BOUND) == 1
     assert len((here / "out").read_text().splitlines()) == 50
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-progress"]])
+def test_a_terminal_that_goes_away_ends_it_as_its_signal_says(flags: list[str]) -> None:
+    master, terminal = os.openpty()
+    with running(
+        "map", "time:sleep", "0", "1000", "--jsonl", *flags, stdout=subprocess.PIPE, stderr=terminal
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "null\n"
+        os.close(terminal)
+        os.close(master)
+        process.send_signal(signal.SIGHUP)  # as the kernel would send it to the terminal's own session
+        assert process.wait(BOUND) == 129
+
+
+@SIGNALS
+def test_a_signal_ends_it_while_nobody_reads_its_results(number: int, status: int, here: Path) -> None:
+    (here / "large").write_text("x" * LARGE)
+    with (
+        unread_pipe() as (reader, writer),
+        running("map", "work:echo", "@large", stdout=writer, stderr=subprocess.PIPE) as process,
+    ):
+        assert process.stderr is not None
+        wait_stuck(reader, process)
+        process.send_signal(number)
+        assert process.wait(BOUND) == status
+        assert process.stderr.readline().endswith(": 0 of 1 input done\n")
+
+
+@SIGNALS
+@pytest.mark.parametrize("function", ["work:echo", "work:fail"])
+def test_a_signal_ends_it_while_nobody_reads_anything(
+    function: str, number: int, status: int, here: Path
+) -> None:
+    (here / "large").write_text("x" * LARGE)
+    with (
+        unread_pipe() as (reader, writer),
+        running("map", function, "@large", "-", stdout=writer, stderr=writer) as process,
+    ):
+        wait_stuck(reader, process)
+        process.send_signal(number)
+        assert process.wait(BOUND) == status
 
 
 COMMANDS = pytest.mark.parametrize(

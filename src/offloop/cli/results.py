@@ -13,6 +13,7 @@ from typing import IO, Self
 
 from offloop.cli.arguments import UsageError
 from offloop.cli.records import Done, NotRecordsError, read_records
+from offloop.cli.standard import takes_more
 
 
 class LineFile:
@@ -26,6 +27,7 @@ class LineFile:
     def __init__(self, descriptor: int, name: str) -> None:
         self._descriptor = descriptor
         self._name = name
+        self._is_writing = False
 
     def fileno(self) -> int:
         """The descriptor."""
@@ -44,12 +46,19 @@ class LineFile:
         """
         rest = memoryview(line.encode() + b"\n")
         try:
+            self._is_writing = True
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
         except BrokenPipeError:
             raise
         except OSError as error:
             raise UsageError(f"cannot write to {self._name}: {error.strerror}") from error
+        finally:
+            self._is_writing = False
+
+    def is_stuck(self) -> bool:
+        """Whether a line is just being written that nobody takes, as a signal's handler asks."""
+        return self._is_writing and not takes_more(self._descriptor)
 
 
 @contextmanager

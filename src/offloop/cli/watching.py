@@ -9,6 +9,7 @@ import time
 from typing import Any, cast
 
 from offloop.cli.arguments import UsageError
+from offloop.cli.stopping import Stopped, ended_by_signals
 from offloop.observe.private import ask, default_folder, default_path
 from offloop.observe.view import COLUMNS, View
 
@@ -128,12 +129,14 @@ def _follow(path: str, watched: Watched, interval: float) -> int:
     except ImportError as error:
         raise UsageError("it needs the extra offloop[cli] (pip install 'offloop[cli]'), or --once") from error
     try:
-        with LiveViews(lambda: watched.shown, on_stdout=True):
+        with ended_by_signals(), LiveViews(lambda: watched.shown, on_stdout=True):
             while True:
                 time.sleep(interval)
                 watched.update(_look(path))
     except KeyboardInterrupt:
         return 0
+    except Stopped as stopped:
+        return stopped.status
     except OSError:
         print("the process has ended, or tells no more")
         return 0
