@@ -80,6 +80,10 @@ async def test_code_that_interrupts_while_pickling_is_contained() -> None:
         assert isinstance(caught.value.__cause__, TaskFailed)
         with pytest.raises(SerializationError, match="KeyboardInterrupt"):
             await worker.submit(lambda: bad)
+        with pytest.raises(
+            SerializationError, match=r"^a result could not be loaded"
+        ):  # no type of ours is named
+            await worker.map(lambda name: tasks.FailsOnLoad(tasks.fail_by_name, name), ["KeyboardInterrupt"])
         assert await worker.submit(tasks.echo, 1) == 1
 
 

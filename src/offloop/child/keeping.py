@@ -22,10 +22,15 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import Any, TypeAlias
+    from typing import Any, TypeAlias, cast
 
     #: Seconds that a chunk took, a value for each item that was run, and what failed.
     Outcome: TypeAlias = "tuple[float, list[Any], Failures | None]"
+else:
+
+    def cast(_: object, value: object) -> object:
+        """`typing.cast` without its module."""
+        return value
 
 
 class Failures:
@@ -79,7 +84,7 @@ class AsIs:
 
 
 class Pickled:
-    """Keeps pickles; `load_outcome` puts the outcome together at the other end.
+    """Keeps pickles; `load_kept` puts what they hold into the outcome at the other end.
 
     Args:
         encode: pickles a result, as `offloop.wire.codec.ReplyEncoder.encode`.
@@ -99,7 +104,6 @@ class Pickled:
         self._together: list[tuple[Any, ...]] = []
         self._alone: list[tuple[Any, ...]] = []
         self._failures: list[tuple[int, bytes]] = []
-        self._seconds = 0.0
         self._values: list[Any] = []
 
     def result(self, index: int, value: Any, *, is_last: bool) -> None:
@@ -136,15 +140,15 @@ class Pickled:
         """As `AsIs.failure`."""
         self._failures.append((index, self._encode_failure(error)))
 
-    def outcome(self, seconds: float, values: list[Any]) -> Any:
-        """As `AsIs.outcome`; or what becomes that when it is loaded."""
+    def outcome(self, seconds: float, values: list[Any]) -> Outcome:
+        """As `AsIs.outcome`; this stands for the failures, which it becomes when it is loaded."""
         while self._settled:
             kind, (indices, results) = self._settled.popitem()
             self._pickle_together(kind, indices, results)
         if not self._together and not self._alone and not self._failures:
             return seconds, values, None
-        self._seconds, self._values = seconds, values
-        return self
+        self._values = values
+        return seconds, values, cast("Failures", self)
 
     def _pickle_together(self, kind: type[Any], indices: list[int], results: list[Any]) -> None:
         large = LargeBuffers()
@@ -171,33 +175,34 @@ class Pickled:
         return name
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # At the other end, what looks up definitions stands in the place of `defined`.
-        kept = self._together, self._alone, self._failures
-        return load_outcome, (defined, self._seconds, self._values, *kept)
+        # At the other end, what looks up definitions stands in the place of `defined`, and the values
+        # are the outcome's own, which stand before this.
+        return load_kept, (defined, self._values, self._together, self._alone, self._failures)
 
 
 def _copied(buffer: memoryview) -> bytes | bytearray:
     return bytes(buffer) if buffer.readonly else bytearray(buffer)
 
 
-def load_outcome(
+def load_kept(
     resolve: Callable[[int], Any],
-    seconds: float,
     values: list[Any],
     together: Iterable[tuple[Any, ...]],
     alone: Iterable[tuple[Any, ...]],
     failures: Iterable[tuple[int, bytes]],
-) -> Outcome:
-    """The outcome of a chunk whose results were kept as pickles; one that can't be loaded fails alone.
+) -> Failures | None:
+    """Put results that were kept as pickles into their places; one that can't be loaded fails alone.
 
     Args:
         resolve: what looks up definitions.
-        seconds: that the chunk took.
         values: a result an item, or None in the place of one that was pickled.
         together: a class's name, the indices of results of that class, the pickle of a list of them, and
             the buffers that were left out of it.
         alone: the name of a result's class, its index, its pickle and buffers.
         failures: the indices and the pickles of what was raised.
+
+    Returns:
+        The failures, if there are any.
     """
     from offloop.wire.failure import decode_failure
 
@@ -222,4 +227,4 @@ def load_outcome(
         values[index] = attempt(name, (index,), data, buffers)
     for index, data in failures:
         errors[index] = decode_failure(loads(data), load)
-    return seconds, values, Failures(errors) if errors else None
+    return Failures(errors) if errors else None
