@@ -98,6 +98,18 @@ def test_discarded_items_are_swept_out() -> None:
     assert sorted(item.id for item in queue) == [item.id for item in kept]
 
 
+@given(st.permutations(range(9)))
+def test_of_items_that_are_all_discarded_nothing_is_left(order: list[int]) -> None:
+    queue: TaskQueue[Item] = TaskQueue()
+    items = [make_item(id, id % 2) for id in range(9)]
+    for item in items:
+        queue.push(item)
+    for number in order:
+        queue.discard(items[number])
+    assert not any(queue._lanes.values())
+    assert len(queue) == 0
+
+
 def test_a_priority_that_is_used_up_leaves_nothing() -> None:
     queue: TaskQueue[Item] = TaskQueue()
     for id in range(1000):

@@ -36,8 +36,9 @@ class TaskQueue(Generic[T]):
     """Items by priority, then in order; every operation takes constant time, amortised.
 
     Only a priority that no other item has takes a logarithm's.  An item that is
-    discarded leaves for good: it stays behind as a dead entry (its ``queue`` is
-    None), which is passed over later.
+    discarded leaves for good: between others it stays behind as a dead entry (its
+    ``queue`` is None), which is passed over later.  None is left when no others are:
+    it would keep its task's arguments for as long as nothing else is enqueued.
     """
 
     def __init__(self) -> None:
@@ -146,8 +147,22 @@ class TaskQueue(Generic[T]):
         """Take out an item that is in this queue."""
         item.queue = None
         self._dead += 1
+        self._trim(item.priority)
         if self._dead > SWEEP and self._dead > len(self):
             self._sweep()
+
+    def _trim(self, priority: int) -> None:
+        """Drop the dead entries at both ends of a lane."""
+        lane = self._lanes[priority]
+        before = len(lane)
+        while lane and lane[-1].queue is not self:
+            lane.pop()
+        while lane and lane[0].queue is not self:
+            lane.popleft()
+        dropped = before - len(lane)
+        self._dead -= dropped
+        if priority:
+            self._unusual -= dropped
 
     def _sweep(self) -> None:
         """Drop the dead entries; lanes that are left empty go as those do that are emptied otherwise."""
