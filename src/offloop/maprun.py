@@ -18,6 +18,7 @@ from offloop.child.chunk import run_chunk, run_star_chunk
 from offloop.errors import WorkerStartError
 from offloop.hiding import hides_arguments
 from offloop.inputs import is_sliced, known_length
+from offloop.loopend import refuse_elsewhere
 from offloop.mapchunk import Chunk
 from offloop.mapfeed import Feed, MapWorker, Signal
 from offloop.progress import ProgressBar, Reporter
@@ -276,18 +277,21 @@ class MapRun:
         self._ready.set()
 
     def _started_feed(self) -> Feed:
+        self.check_loop()
         if self._feed is None:
             self._feed = self._context.run(self._start, asyncio.get_running_loop())
-        self.check_loop()
         return self._feed
 
     def check_loop(self) -> None:
-        """Refuse to be used on another event loop than the one that it was started on.
+        """Refuse to be used on another event loop than its worker's, or the one that it was started on.
 
         Raises:
             RuntimeError: so it is.
         """
-        if self._feed is not None and self._feed.loop is not (_get_running_loop() or self._feed.loop):
+        if self._feed is None:
+            if (dispatcher := getattr(self._worker, "_dispatcher", None)) is not None:
+                refuse_elsewhere(dispatcher)
+        elif self._feed.loop is not (_get_running_loop() or self._feed.loop):
             raise RuntimeError(
                 "this map belongs to another event loop; offloop.Executor works across threads"
             )

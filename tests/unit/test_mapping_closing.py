@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from fakepool import AsyncSource, FakePool, collect, run_map, square, turns
 
-from offloop import maprun
+from offloop import WorkerPool, maprun
+from offloop.testing import InlineWorkerFactory
 
 
 @pytest.mark.parametrize("is_async", [True, False])
@@ -250,6 +251,34 @@ def test_another_event_loop_is_a_clear_error(run_loop: Any) -> None:
     run_loop(begin())
     with pytest.raises(RuntimeError, match=r"offloop\.Executor"):
         run_loop(kept.next_values())
+
+
+@pytest.mark.parametrize("is_awaited", [True, False])
+@pytest.mark.parametrize("use", ["anext", "loop", "await", "iterator", "close"])
+async def test_a_use_on_another_event_loop_than_its_pool_s_is_refused_and_harms_nothing(
+    use: str, is_awaited: bool
+) -> None:
+    async def use_it() -> None:
+        if use == "loop":
+            await iterate(results)
+        elif use == "await":
+            await results
+        elif use == "close":
+            await results.aclose()
+        else:
+            await anext(results if use == "anext" else iterator)
+
+    async with WorkerPool(1, factory=InlineWorkerFactory()) as pool:
+        await pool.submit(square, 1)  # it is this loop's now
+        results = pool.map(square, range(3))
+        iterator = aiter(results) if use == "iterator" else None
+        with pytest.raises(RuntimeError, match=r"offloop\.Executor"):
+            await asyncio.to_thread(lambda: asyncio.run(use_it()))
+        assert await (results if is_awaited else iterate(results)) == [0, 1, 4]
+
+
+async def iterate(results: Any) -> list[int]:
+    return [item async for item in results]
 
 
 async def test_its_repr_shows_state_and_counts() -> None:
