@@ -2,11 +2,64 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import operator
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
+
+from offloop.reentry import InUseError
+from offloop.scheduling.chunking import TURN
+
+
+class Signal:
+    """Wakes the one coroutine that waits for a condition which may have come true."""
+
+    __slots__ = ("_waiter",)
+
+    def __init__(self) -> None:
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        """Have the waiter look at its condition again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def check_unused(self) -> None:
+        """Raise `InUseError` if somebody waits."""
+        if self._waiter is not None:
+            raise InUseError("a map has one consumer, and somebody waits for its results already")
+
+    async def wait_until(self, condition: Callable[[], object]) -> None:
+        """Return when the condition holds, at once if it does now.
+
+        Raises:
+            InUseError: somebody waits already.
+        """
+        while not condition():
+            self.check_unused()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+
+#: What was raised, or nothing.  It is popped to be raised, as a cycle through its traceback would keep it.
+Failure: TypeAlias = list[BaseException]
+
+
+def failure_of(task: asyncio.Task[None]) -> Failure:
+    """What a task that is done has raised."""
+    error = asyncio.CancelledError() if task.cancelled() else task.exception()
+    return [error] if error is not None else []
+
+
+def is_cancelled(failure: Failure) -> bool:
+    """Whether the task was cancelled."""
+    return any(isinstance(error, asyncio.CancelledError) for error in failure)
 
 
 def is_async(iterable: object) -> bool:
@@ -86,7 +139,10 @@ class SyncInput:
         del self._ahead[:size]
         if self._error is not None and not isinstance(self._error, Exception):
             self._ahead.clear()  # a Ctrl-C does not wait until all that was read has been sent
-        return rows, None if self._ahead else self._error
+        if self._ahead:
+            return rows, None
+        error, self._error = self._error, None  # no cycle through its traceback
+        return rows, error
 
     def left(self, most: int, step: int, until: float) -> int | None:
         """How many rows are left, if they are fewer than ``most``, and that is known.
@@ -123,7 +179,85 @@ class SyncInput:
 
     def close(self) -> None:
         """Close the generators among the inputs; raises what one of them raises."""
+        self._error = None  # no cycle through its traceback
         _close_generators(self._iterators)
+
+
+class AsyncInput:
+    """Iterables of which at least one is async, read row by row ahead of who takes the rows.
+
+    Args:
+        iterables: what to read, as of `read_rows`.
+        has_room: whether one more row may be read.
+        on_row: called when a row was read.
+        on_end: called when all were read, or `aclose` has ended the reading.
+
+    Attributes:
+        rows: those that were read and not taken yet.
+        reader: the task that reads them; None once it is done, as what it raises refers to its frames, and
+            these to us.
+    """
+
+    def __init__(
+        self,
+        iterables: Sequence[Any],
+        has_room: Callable[[], bool],
+        on_row: Callable[[], object],
+        on_end: Callable[[], object],
+    ) -> None:
+        self.rows: list[Any] = []
+        self._room = Signal()
+        self._is_stopped = self._is_leaving = False
+        self._failure: Failure = []
+        reading = self._read(iterables, has_room, on_row)
+        self.reader: asyncio.Task[None] | None = asyncio.create_task(reading, name="offloop map input")
+        self.reader.add_done_callback(self._on_done)
+        self.reader.add_done_callback(lambda _: on_end())
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all rows were read and taken."""
+        return self.reader is None and not self.rows
+
+    def read_on(self) -> None:
+        """There may be room."""
+        self._room.set()
+
+    def stop(self) -> None:
+        """Read no more, and let go of what was read."""
+        self._is_stopped = True
+        self.rows.clear()
+
+    async def aclose(self) -> None:
+        """Stop, and wait until the inputs are closed; raises what they raise."""
+        self.stop()
+        has_ended = self.reader is None
+        if self.reader is not None:
+            if not self._is_leaving:
+                self.reader.cancel()
+            await asyncio.wait([self.reader])
+        if self._failure and (has_ended or not is_cancelled(self._failure)):
+            raise self._failure.pop()
+
+    async def _read(
+        self, iterables: Sequence[Any], has_room: Callable[[], bool], on_row: Callable[[], object]
+    ) -> None:
+        turn = perf_counter()
+        async with aclosing(read_rows(iterables)) as rows:
+            async for row in rows:
+                if self._is_stopped:  # it woke up before it was cancelled, or the input swallowed that
+                    self._is_leaving = True  # a cancellation would cut the input's clean-up short
+                    return
+                self.rows.append(row)
+                on_row()
+                if not has_room():
+                    await self._room.wait_until(has_room)
+                if perf_counter() - turn > TURN:
+                    await asyncio.sleep(0)
+                    turn = perf_counter()
+
+    def _on_done(self, reader: asyncio.Task[None]) -> None:
+        self.reader, self._failure = None, failure_of(reader)
 
 
 async def read_rows(iterables: Sequence[Any]) -> AsyncGenerator[Any, None]:

@@ -14,14 +14,12 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
 from typing import Any, Protocol
 
 from offloop.child.chunk import is_light
 from offloop.errors import QueueFull
-from offloop.inputs import SyncInput, is_async, read_rows
+from offloop.inputs import AsyncInput, Failure, Signal, SyncInput, failure_of, is_async, is_cancelled
 from offloop.mapchunk import Chunk, are_light, weight_of
-from offloop.reentry import InUseError
 from offloop.scheduling.chunking import TARGET, TURN, Chunker
 from offloop.task import CallableTask
 
@@ -37,39 +35,6 @@ class MapWorker(Protocol):
     def enqueue(self, task: Any, /, *, timeout: float = ...) -> asyncio.Future[Any]:
         """Queue a task and return its execution."""
         ...
-
-
-class Signal:
-    """Wakes the one coroutine that waits for a condition which may have come true."""
-
-    __slots__ = ("_waiter",)
-
-    def __init__(self) -> None:
-        self._waiter: asyncio.Future[None] | None = None
-
-    def set(self) -> None:
-        """Have the waiter look at its condition again."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def check_unused(self) -> None:
-        """Raise `InUseError` if somebody waits."""
-        if self._waiter is not None:
-            raise InUseError("a map has one consumer, and somebody waits for its results already")
-
-    async def wait_until(self, condition: Callable[[], object]) -> None:
-        """Return when the condition holds, at once if it does now.
-
-        Raises:
-            InUseError: somebody waits already.
-        """
-        while not condition():
-            self.check_unused()
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
 
 
 class Feed:
@@ -106,7 +71,6 @@ class Feed:
     ) -> None:
         self._worker = worker
         self._make_task = make_task
-        self._iterables = iterables
         self._chunker = chunker
         self._slots = slots
         self._limit = limit
@@ -115,32 +79,33 @@ class Feed:
         self._on_sent = on_sent
         self._on_done = on_done
         self._outstanding: dict[asyncio.Future[Any], None] = {}  # an ordered set
-        self._rows: list[Any] = []  # read from an async input and not sent yet
         self._given_back: deque[Chunk] = deque()  # by bets
         self._sent = self.in_flight = self._bets = 0
-        self._is_stopped = self._is_interrupted = self._is_leaving_input = self._has_ended = False
+        self._is_stopped = self._is_interrupted = self._has_ended = False
         self._space = Signal()  # for the pump: a slot, room or rows may be there
-        self._room = Signal()  # for the reader: rows were released
-        self._reader: asyncio.Task[None] | None = None
+        self._failure: Failure = []  # of the pump
+        self._input: AsyncInput | None = None
         self.loop = asyncio.get_running_loop()
-        self._has_async_input = any(is_async(iterable) for iterable in iterables)
-        pump = self._pump_async() if self._has_async_input else self._pump_sync()
-        self._pump = self.loop.create_task(pump, name="offloop map")
+        pump = self._pump_async if any(map(is_async, iterables)) else self._pump_sync
+        # Let go of when it is done: what it raises refers to its frames, and these to us.
+        self._pump: asyncio.Task[None] | None = self.loop.create_task(pump(iterables), name="offloop map")
         self._pump.add_done_callback(self._on_pump_done)
 
     @property
     def is_done(self) -> bool:
         """Whether the inputs have ended and every chunk is done."""
-        return self._pump.done() and not self._outstanding
+        return self._pump is None and not self._outstanding
 
     def check(self) -> None:
         """Raise what an input raised, once the inputs have ended."""
-        self._pump.result()
+        if self._failure:
+            raise self._failure.pop()
 
     def release(self, count: int) -> None:
         """Make room: ``count`` rows are no longer in flight."""
         self.in_flight -= count
-        self._room.set()
+        if self._input is not None:
+            self._input.read_on()
         self._space.set()
 
     def stop(self, spare: Callable[[asyncio.Future[Any]], bool] | None = None) -> None:
@@ -152,7 +117,9 @@ class Feed:
         if self._is_stopped:
             return
         self._is_stopped = True
-        if not self._pump.done():
+        if self._input is not None:
+            self._input.stop()
+        if self._pump is not None:
             self._is_interrupted = True
             self._pump.cancel()
         # The last ones first: else one that waits behind a running one could start in between.
@@ -167,18 +134,20 @@ class Feed:
             Exception: an input raised it while it was being closed.
         """
         self.stop()
-        ending: set[asyncio.Future[Any]] = {*self._outstanding, self._pump}
-        if self._reader is not None:
-            ending.add(self._reader)
-        await asyncio.wait(ending)
+        while ending := self._ending():
+            await asyncio.wait(ending)
         # What an input raised before it was stopped belongs to rows that nobody asked for.
-        if self._is_interrupted:
-            self._is_interrupted = False
-            if not self._pump.cancelled():
-                self._pump.result()
+        if self._is_interrupted and not is_cancelled(self._failure):
+            self.check()
+        self._failure.clear()
 
-    async def _pump_sync(self) -> None:
-        source = SyncInput(self._iterables)
+    def _ending(self) -> list[asyncio.Future[Any]]:
+        """What has not ended."""
+        reader = self._input.reader if self._input is not None else None
+        return [*self._outstanding, *filter(None, (self._pump, reader))]
+
+    async def _pump_sync(self, iterables: Sequence[Any]) -> None:
+        source = SyncInput(iterables)
         try:
             turn = time.perf_counter()
             while True:
@@ -211,7 +180,10 @@ class Feed:
             await self._send_new(rows, now - (now - began) * share, is_bet=is_bet)
         if error is not None:
             assert not self._bets, "inputs that are bet on raise nothing"
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # no cycle through its traceback
 
     async def _send_again(self) -> None:
         """Send rows that a bet gave back."""
@@ -233,44 +205,26 @@ class Feed:
         if rows > 0 and (left := source.left(rows, size, now + TURN)) is not None:
             self._chunker.ends_after(left)
 
-    async def _pump_async(self) -> None:
-        reader = self._reader = self.loop.create_task(self._read(), name="offloop map input")
-        reader.add_done_callback(lambda _: self._space.set())
+    async def _pump_async(self, iterables: Sequence[Any]) -> None:
+        source = self._input = AsyncInput(iterables, self._has_room, self._on_row, self._space.set)
         try:
             while True:
-                await self._space.wait_until(lambda: self._has_space() or (reader.done() and not self._rows))
-                if not self._rows:
+                await self._space.wait_until(lambda: self._has_space() or source.is_done)
+                if source.is_done:
                     return
                 began = time.perf_counter()
-                if reader.done():
-                    self._chunker.ends_after(len(self._rows))
+                if source.reader is None:
+                    self._chunker.ends_after(len(source.rows))
                 size = self._chunker.next_size()
-                rows = self._rows[:size]
-                del self._rows[:size]
+                rows = source.rows[:size]
+                del source.rows[:size]
                 await self._send_new(rows, began)
         finally:
-            has_ended = reader.done()
-            if not self._is_leaving_input:
-                reader.cancel()
-            await asyncio.wait([reader])
-            if has_ended or not reader.cancelled():
-                reader.result()
+            await source.aclose()
 
-    async def _read(self) -> None:
-        turn = time.perf_counter()
-        async with aclosing(read_rows(self._iterables)) as rows:
-            async for row in rows:
-                if self._is_stopped:  # it woke up before it was cancelled, or the input swallowed that
-                    self._is_leaving_input = True  # a cancellation would cut the input's clean-up short
-                    return
-                self._rows.append(row)
-                self.in_flight += 1
-                self._space.set()
-                if not self._has_room():
-                    await self._room.wait_until(self._has_room)
-                if time.perf_counter() - turn > TURN:
-                    await asyncio.sleep(0)
-                    turn = time.perf_counter()
+    def _on_row(self) -> None:
+        self.in_flight += 1
+        self._space.set()
 
     def _has_space(self) -> bool:
         """Whether the pump may send a chunk now, or has come to its end."""
@@ -278,8 +232,8 @@ class Feed:
             return not self._bets
         if len(self._outstanding) >= self._chunker.outstanding(self._slots):
             return False
-        if self._has_async_input:
-            return bool(self._rows)
+        if self._input is not None:
+            return bool(self._input.rows)
         return bool(self._given_back) or self._has_room(self._chunker.next_size())
 
     def _has_room(self, size: int = 1) -> bool:
@@ -349,9 +303,19 @@ class Feed:
         elif not execution.cancelled():
             self._chunker.lost()
         self._space.set()
-        self._on_done(chunk)
+        self._tell(chunk)
 
     def _on_pump_done(self, pump: asyncio.Task[None]) -> None:
-        if not pump.cancelled():
-            pump.exception()  # marks it as seen; `check` raises it, unless the consumer has left
-        self._on_done(None)
+        self._pump, self._failure = None, failure_of(pump)
+        self._tell(None)
+
+    def _tell(self, chunk: Chunk | None) -> None:
+        on_done = self._on_done
+        if self.is_done:  # for the last time: who is told refers to us, which would be a cycle
+            self._on_done = _do_nothing
+            self._given_back.clear()
+        on_done(chunk)
+
+
+def _do_nothing(*_: object) -> None:
+    pass

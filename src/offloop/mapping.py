@@ -171,9 +171,11 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
         Raises:
             Exception: an input raised it while it was being closed.
         """
-        await self._run.aclose()
-        if not self._items.ag_running:
-            await self._items.aclose()
+        try:
+            await self._run.aclose()
+        finally:
+            if not self._items.ag_running:
+                await self._items.aclose()
 
     async def __aenter__(self) -> Map[R]:
         return self

@@ -17,10 +17,10 @@ from typing import Any
 from offloop.child.chunk import run_chunk, run_star_chunk
 from offloop.errors import WorkerStartError
 from offloop.hiding import hides_arguments
-from offloop.inputs import is_sliced, known_length
+from offloop.inputs import Signal, is_sliced, known_length
 from offloop.loopend import refuse_elsewhere
 from offloop.mapchunk import Chunk
-from offloop.mapfeed import Feed, MapWorker, Signal
+from offloop.mapfeed import Feed, MapWorker
 from offloop.progress import ProgressBar, Reporter
 from offloop.reentry import InUseError
 from offloop.scheduling.chunking import TURN, Chunker, Past
@@ -115,10 +115,7 @@ class MapRun:
             self._check_open()
             if not self._has_done_chunk():
                 break
-            chunk = self._chunks.popleft()
-            if chunk.rest is not None and self._options.ordered:
-                self._chunks.appendleft(chunk.rest)
-            if values := self._open(chunk):
+            if values := self._open(self._next_chunk()):
                 return values
         self.is_finished = True
         feed.check()
@@ -226,6 +223,7 @@ class MapRun:
         """Cancel what is outstanding, and end a consumer's wait.  Idempotent."""
         self.is_closed = True
         self._opened.clear()
+        self._chunks.clear()
         self._ready.set()
         if self._feed is not None:
             self._feed.stop()
@@ -252,6 +250,13 @@ class MapRun:
     def _has_done_chunk(self) -> bool:
         return bool(self._chunks) and self._chunks[0].is_done
 
+    def _next_chunk(self) -> Chunk:
+        """The chunk to be opened; whoever raises its failure must not keep it, which would be a cycle."""
+        chunk = self._chunks.popleft()
+        if chunk.rest is not None and self._options.ordered:
+            self._chunks.appendleft(chunk.rest)
+        return chunk
+
     def _raise_failure(self) -> None:
         assert self._failure is not None, "there is one"
         try:
@@ -267,7 +272,7 @@ class MapRun:
         return values
 
     def _on_done(self, chunk: Chunk | None) -> None:
-        if chunk is not None and not self._options.ordered:
+        if chunk is not None and not self._options.ordered and not self.is_closed:
             self._chunks.append(chunk)
         if chunk is not None and self._reporter is not None and not self.is_closed and self._failure is None:
             try:
@@ -299,14 +304,15 @@ class MapRun:
     def _start(self, loop: asyncio.AbstractEventLoop) -> Feed:
         options = self._options
         workers = _parallelism(self._worker)
-        self.total = known_length(self._iterables)
+        iterables, self._iterables = self._iterables, ()  # which are the feed's from now on
+        self.total = known_length(iterables)
         if options.progress is not None:
             self._reporter = Reporter(options.progress, loop.time)
         return Feed(
             self._worker,
             functools.partial(CallableTask, run_star_chunk if self._star else run_chunk, self._fn),
-            self._iterables,
-            self._chunker(workers),
+            iterables,
+            self._chunker(workers, may_bet=all(map(is_sliced, iterables))),
             slots=CHUNKS_PER_WORKER * workers,
             limit=options.buffersize,
             buffer=max(BUFFER, BUFFER_PER_WORKER * workers),
@@ -315,7 +321,7 @@ class MapRun:
             on_done=self._on_done,
         )
 
-    def _chunker(self, workers: int) -> Chunker:
+    def _chunker(self, workers: int, *, may_bet: bool) -> Chunker:
         kind_of = getattr(self._worker, "_kind_of", None)
         kind: Kind = kind_of(self._fn) if kind_of is not None else Kind()
         if kind.past is None:
@@ -325,7 +331,7 @@ class MapRun:
             length=self.total,
             chunksize=self._options.chunksize if self._options.timeout in (None, math.inf) else 1,
             limit=_most_items(self._options, workers),
-            may_bet=all(map(is_sliced, self._iterables)),
+            may_bet=may_bet,
             past=kind.past,
         )
 

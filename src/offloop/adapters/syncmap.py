@@ -11,8 +11,9 @@ from time import monotonic
 from typing import Any
 
 from offloop.adapters.broken import as_raised_by_executor
+from offloop.inputs import Signal
 from offloop.mapchunk import Chunk
-from offloop.mapfeed import MapWorker, Signal
+from offloop.mapfeed import MapWorker
 from offloop.maprun import BUFFER, MapOptions, MapRun, unpack
 
 
@@ -109,16 +110,15 @@ class Results:
 
     async def deliver(self) -> None:
         """On the loop: run the map, and put its chunks into the queue in order."""
-        end: BaseException | None = None
         try:
             while (chunks := await self._run.next_values()) is not None:
                 self._run.release(len(chunks[0].rows))
                 self._queue.put(chunks.pop())  # no reference stays here while it waits for the next one
+            self._queue.put(None)
         except asyncio.CancelledError:
-            end = CancelledError()
+            self._queue.put(CancelledError())
         except Exception as error:
-            end = as_raised_by_executor(error)
-        self._queue.put(end)
+            self._queue.put(as_raised_by_executor(error))
         await self._run.aclose()
 
     def cancel(self) -> None:
@@ -159,7 +159,10 @@ class Results:
                 if isinstance(failure, asyncio.CancelledError):
                     raise CancelledError
                 if failure is not None:
-                    raise as_raised_by_executor(failure)
+                    try:
+                        raise as_raised_by_executor(failure)
+                    finally:
+                        del failure  # no cycle through its traceback
             finished = True
         finally:
             if not finished:
@@ -173,5 +176,8 @@ class Results:
         except Empty:
             raise TimeoutError from None
         if isinstance(item, BaseException):
-            raise item
+            try:
+                raise item
+            finally:
+                del item  # no cycle through its traceback
         return item
