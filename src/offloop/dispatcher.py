@@ -183,7 +183,7 @@ class Dispatcher:
                 self._vigil.keep(self.loop, item, item.kind.seconds)
         else:
             self._carry_out(self.scheduler.plan(now), now)
-        if self.room.waiters:
+        if self.room.waiters or self.room.watchers:
             self.room.announce(self)
         if self.status != OPEN:
             self._finish_if_done()

@@ -104,6 +104,10 @@ class LeasedWorker(Worker):
         if self._state_.phase == GONE and self._dispatcher.status == OPEN:
             raise StatusError("The worker has crashed")
 
+    def _check_open(self) -> None:
+        self._check()
+        super()._check_open()
+
     async def wait_for_room(self) -> None:
         """Wait until ``enqueue`` would not raise `QueueFull`: what waits here counts for the pool's queue.
 

@@ -28,8 +28,9 @@ class MapWorker(Protocol):
     """What a map needs of a worker or a pool.
 
     It may have ``max_workers`` and ``concurrency`` (how many tasks one worker
-    overlaps), both 1 by default, ``wait_for_room`` if it raises `QueueFull`, and
-    ``_kind_of``, which tells the `Kind` of a function's calls: what maps learn lasts.
+    overlaps), both 1 by default, ``wait_for_room`` if it raises `QueueFull`,
+    ``_kind_of``, which tells the `Kind` of a function's calls: what maps learn lasts,
+    and ``_watch``, which tells when it takes no more tasks (see `offloop.Worker`).
     """
 
     def enqueue(self, task: Any, /, *, timeout: float = ...) -> asyncio.Future[Any]:
@@ -84,6 +85,7 @@ class Feed:
         self._is_stopped = self._is_interrupted = self._has_ended = False
         self._space = Signal()  # for the pump: a slot, room or rows may be there
         self._failure: Failure = []  # of the pump
+        self._refusal: Failure = []  # of the worker, which takes no more tasks
         self._input: AsyncInput | None = None
         self.loop = asyncio.get_running_loop()
         pump = self._pump_async if any(map(is_async, iterables)) else self._pump_sync
@@ -206,12 +208,16 @@ class Feed:
             self._chunker.ends_after(left)
 
     async def _pump_async(self, iterables: Sequence[Any]) -> None:
+        watch = getattr(self._worker, "_watch", None)
+        unwatch = watch(self._on_worker_end) if watch is not None else _do_nothing
         source = self._input = AsyncInput(iterables, self._has_room, self._on_row, self._space.set)
         try:
             while True:
-                await self._space.wait_until(lambda: self._has_space() or source.is_done)
+                await self._space.wait_until(lambda: self._has_space() or self._refusal or source.is_done)
                 if source.is_done:
                     return
+                if self._refusal:
+                    raise self._refusal.pop()
                 began = time.perf_counter()
                 if source.reader is None:
                     self._chunker.ends_after(len(source.rows))
@@ -220,6 +226,7 @@ class Feed:
                 del source.rows[:size]
                 await self._send_new(rows, began)
         finally:
+            unwatch()
             await source.aclose()
 
     def _on_row(self) -> None:
@@ -304,6 +311,10 @@ class Feed:
             self._chunker.lost()
         self._space.set()
         self._tell(chunk)
+
+    def _on_worker_end(self, error: BaseException) -> None:
+        self._refusal.append(error)
+        self._space.set()
 
     def _on_pump_done(self, pump: asyncio.Task[None]) -> None:
         self._pump, self._failure = None, failure_of(pump)

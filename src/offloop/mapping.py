@@ -49,6 +49,9 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
     until it is done.  ``break`` does it when the iterator is garbage-collected,
     which CPython does at once unless a variable holds it.
 
+    If the worker ends meanwhile (or its lease), the map ends with `StatusError` or
+    `WorkerKilled`, behind the results that there are; also while it waits for an async input.
+
     Args:
         worker: a worker or a pool, where chunks are enqueued.
         fn: called as ``fn(item)``, or ``fn(*items)`` for several iterables; a

@@ -1,13 +1,14 @@
-"""Those who wait until a queue with a limit has room."""
+"""Those who wait until a queue with a limit has room, or for the end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
 
-from offloop.errors import QueueFull
+from offloop.errors import OffloopError, QueueFull
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher
@@ -26,6 +27,8 @@ class Room:
         #: How many executions there may be that have not ended, or None.
         self.most = None if limit is None else limit + capacity
         self.waiters: deque[asyncio.Future[None]] = deque()
+        #: Who waits for something else and is told of the end, by what tells whether it has come: it raises.
+        self.watchers: dict[Callable[[Exception], object], Callable[[], object]] = {}
 
     def is_left(self, outstanding: int) -> bool:
         """Whether there is room for another task beside that many."""
@@ -52,6 +55,12 @@ class Room:
 
     def announce(self, dispatcher: Dispatcher) -> None:
         """Wake as many of those who wait as there is room for; or all, if there never will be."""
+        for tell, check in [*self.watchers.items()]:
+            try:
+                check()
+            except OffloopError as error:
+                del self.watchers[tell]
+                tell(error.with_traceback(None))
         most = self.most if dispatcher.is_open else None
         places = inf if most is None else most - dispatcher.outstanding
         woken = 0

@@ -6,12 +6,14 @@ import asyncio
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from offloop.calls import Calls
 from offloop.checks import check_int, check_options
-from offloop.dispatcher import BROKEN, FORKED, OPEN, Dispatcher
+from offloop.dispatcher import BROKEN, FORKED, KILLED, OPEN, Dispatcher
+from offloop.errors import WorkerKilled
 from offloop.execution import Execution
 from offloop.loopend import refuse_elsewhere, tell_witnesses
 from offloop.policy import Policy
@@ -108,6 +110,29 @@ class Worker(Calls, Watched, ABC):
             self._dispatcher.cancel_all(running=True)
             await self.shutdown()
             raise
+
+    def _watch(self, tell: Callable[[Exception], object]) -> Callable[[], object]:
+        """Have ``tell`` called once this takes no more tasks, with what becomes of whoever waits here then.
+
+        Returns:
+            A function that ends that.
+
+        Raises:
+            StatusError: it takes no more tasks now.
+        """
+        self._check_open()
+        watchers = self._dispatcher.room.watchers
+        watchers[tell] = self._check_still
+        return partial(watchers.pop, tell, None)
+
+    def _check_still(self) -> None:
+        if self._dispatcher.status == KILLED:
+            raise WorkerKilled("The worker was killed")
+        self._check_open()
+
+    def _check_open(self) -> None:
+        """Raise `StatusError` if this takes no more tasks."""
+        self._dispatcher.check_open()
 
     def _state(self) -> str:
         """A word for `repr`."""
@@ -257,6 +282,10 @@ class WorkerWithOptions(Worker):
             if timeout is None:
                 timeout = self._defaults["timeout"]
             return super().map(fn, *iterables, timeout=timeout, **options)
+
+    def _check_open(self) -> None:
+        """As of the worker itself."""
+        self._worker._check_open()
 
     def statistics(self) -> Statistics:
         """As of the worker itself."""

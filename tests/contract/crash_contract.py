@@ -7,15 +7,19 @@ import os
 import pickle
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from support import tasks
-from support.bounds import wait_exit
+from support.bounds import fail_after, wait_exit
 from support.gates import Gate, Log, Mailbox
 
 from contract.base import Context, occupy
 from offloop import StatusError, WorkerCrashed, WorkerError, WorkerStartError
 from offloop.contexts import oom
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 class CrashContract(Context):
@@ -32,6 +36,22 @@ class CrashContract(Context):
             assert repr(second).endswith("crashed>")
             with pytest.raises(StatusError, match="has crashed"):
                 second.submit(tasks.echo, 1)
+
+    @pytest.mark.parametrize("whose", ["lease", "single"])
+    async def test_a_map_that_waits_for_its_input_hears_that_its_worker_crashes(self, whose: str) -> None:
+        async def numbers() -> AsyncIterator[int]:
+            yield 0
+            await asyncio.Event().wait()
+
+        async with self.pool(1) as pool, self.worker() as single, fail_after(20):
+            worker = pool.get_worker() if whose == "lease" else single
+            results = worker.map(tasks.echo, numbers())
+            assert await anext(results) == 0
+            waiting = asyncio.ensure_future(anext(results))
+            with pytest.raises(WorkerCrashed):
+                await worker.submit(tasks.exit_process, 3)
+            with pytest.raises(StatusError, match="has crashed"):
+                await waiting
 
     @pytest.mark.parametrize("code", [0, 7])
     async def test_a_task_that_exits_its_process_is_a_crash(self, code: int) -> None:

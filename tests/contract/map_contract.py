@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 from contextlib import aclosing
 from math import inf
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import pytest
 from support import maps, tasks
-from support.bounds import fail_after
+from support.bounds import eventually, fail_after
 from support.gates import Gate, Log
 
 from contract.base import Context
-from offloop import RemoteTraceback, StatusError, TaskFailed, TaskTimeout
+from offloop import RemoteTraceback, StatusError, TaskFailed, TaskTimeout, WorkerKilled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -331,6 +333,58 @@ class MapFailureContract(Context):
                 async for _ in results:
                     pass
         await ending
+
+    @pytest.mark.parametrize("end", ["kill", "shutdown"])
+    @pytest.mark.parametrize("whose", ["pool", "lease", "single"])
+    async def test_a_map_that_waits_for_its_input_hears_that_its_worker_ends(
+        self, whose: str, end: str
+    ) -> None:
+        has_ended = asyncio.Event()
+
+        async def numbers() -> AsyncIterator[int]:
+            try:
+                yield 0
+                await asyncio.Event().wait()
+            finally:
+                has_ended.set()
+
+        async with self.pool(1) as pool, self.worker() as single, fail_after(20):
+            worker = {"pool": pool, "lease": pool.get_worker(), "single": single}[whose].options(priority=1)
+            results = worker.map(tasks.echo, numbers(), ordered=whose != "single")
+            assert await anext(results) == 0
+            waiting = asyncio.ensure_future(_rest(results) if end == "kill" else anext(results))
+            await asyncio.sleep(0)
+            if end == "kill":
+                worker.kill()
+            else:
+                await worker.shutdown()
+            with pytest.raises(WorkerKilled if end == "kill" and whose != "lease" else StatusError):
+                await waiting
+            assert has_ended.is_set()
+            with pytest.raises(StatusError):
+                await worker.map(tasks.echo, numbers())
+
+    async def test_a_map_that_was_left_keeps_none_of_its_inputs(self) -> None:
+        made: list[ref[set[int]]] = []
+
+        def sets() -> Iterator[set[int]]:
+            for number in itertools.count(1):
+                row = {number}
+                made.append(ref(row))
+                yield row
+
+        gc.disable()
+        try:
+            async with self.pool(2) as pool:
+                async with pool.map(len, sets()) as results:
+                    assert await anext(results) == 1
+                await eventually(lambda: not any(row() for row in made))
+        finally:
+            gc.enable()
+
+
+async def _rest(results: AsyncIterator[Any]) -> list[Any]:
+    return [item async for item in results]
 
 
 async def _list(mapping: Any) -> list[Any]:

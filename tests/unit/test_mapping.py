@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -266,6 +267,28 @@ async def test_an_enqueue_that_fails_ends_the_map() -> None:
 
 
 # Async inputs
+
+
+async def test_an_input_that_goes_on_though_its_worker_has_ended_is_left() -> None:
+    class Ending(FakePool):
+        def _watch(self, tell: Callable[[Exception], object]) -> Callable[[], object]:
+            self.tell = tell
+            return list
+
+    async def stubborn() -> AsyncIterator[int]:
+        yield 1
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        for number in itertools.count(2):
+            yield number
+
+    pool = Ending()
+    results = run_map(pool, square, stubborn(), buffersize=2)
+    assert await anext(results) == 1
+    pool.tell(StatusError("The worker has been shut down"))
+    with pytest.raises(StatusError):
+        await anext(results)
+    assert pool.chunks == [[1]]
 
 
 async def test_results_arrive_while_the_input_is_waited_for() -> None:
