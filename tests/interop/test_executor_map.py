@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import threading
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import pytest
 from support import tasks
@@ -84,6 +86,30 @@ def test_leaving_early_cancels_what_waits_and_interrupts_nothing(gate: Gate, log
     ran = [*map(int, log.lines())]
     assert ran == [*range(1, len(ran) + 1)]
     assert 1 <= len(ran) <= CHUNKS_PER_WORKER  # what the worker had
+
+
+@pytest.mark.parametrize("buffersize", [None, 4])
+def test_a_failure_keeps_none_of_the_inputs(buffersize: int | None) -> None:
+    made: list[ref[set[int]]] = []
+
+    def sets() -> Iterator[set[int]]:
+        for number in range(20):
+            row = {number}
+            made.append(ref(row))
+            yield row
+
+    gc.disable()
+    try:
+        with Executor(2) as executor:
+            try:
+                list(executor.map(lambda row: 1 // min(row), sets(), buffersize=buffersize))
+            except ZeroDivisionError:
+                pass
+            else:
+                pytest.fail("the first one divides by zero")
+        assert not any(row() for row in made)
+    finally:
+        gc.enable()
 
 
 def test_a_crash_is_raised_in_its_place_as_a_broken_pool(executor: Executor) -> None:
