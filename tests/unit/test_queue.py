@@ -140,7 +140,7 @@ def test_what_every_plan_and_cancel_asks_for_does_not_look_at_every_priority() -
     for item in items:
         queue.push(item)
     queue.discard(items[99])
-    assert (len(queue), bool(queue), queue.urgent) == (99, True, (49, 1))
+    assert (len(queue), bool(queue), queue.urgent) == (99, True, (48, 1))
     assert queue.pop() is items[98]
     assert queue.pop_alike(items[98], 10) == []
 
