@@ -1,8 +1,10 @@
-"""What docs/security.md says of descriptors, sockets, command lines and arguments."""
+"""What docs/security.md says of descriptors, sockets, command lines, arguments and rights."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from support.bounds import eventually
+from support.scripts import run_script
 
 from offloop import ProcessWorkerFactory, SerializationError, TaskTimeout, WorkerCrashed, WorkerPool
 
@@ -148,3 +151,64 @@ async def test_the_traceback_of_a_task_shows_no_arguments() -> None:
         with pytest.raises(ValueError, match="it failed") as caught:
             await pool.submit(fail, "hunter2")
     assert "hunter2" not in str(caught.value.__cause__)
+
+
+def hang_in_c() -> None:
+    """Hold the interpreter's lock, and take no notice of a polite signal."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ctypes.PyDLL(None).sleep(600)
+
+
+@START_METHODS
+async def test_a_worker_that_may_not_be_signalled_is_ended_all_the_same(
+    start_method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("as it is for a program that has dropped root meanwhile")
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
+    monkeypatch.setattr(os, "kill", refuse)
+    factory = ProcessWorkerFactory(start_method=start_method)
+    async with WorkerPool(1, factory=factory, cancel_grace=0.01) as pool:
+        with pytest.raises(TaskTimeout):
+            await pool.options(timeout=0.05).submit(hang_in_c)
+        assert await pool.submit(abs, -1) == 1
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may drop it")
+def test_a_program_that_drops_root_has_its_new_workers_without_and_gets_rid_of_the_old(
+    tmp_path: Path,
+) -> None:
+    done = run_script(
+        """
+        import asyncio, os, offloop
+
+        def group():
+            return os.getgid()
+
+        def stubborn():
+            while True:
+                try:
+                    while True:
+                        pass
+                except BaseException:
+                    pass
+
+        async def main():
+            async with offloop.WorkerPool(1, cancel_grace=0.01) as pool:
+                print(await pool.submit(group) == group())
+                os.setgid(54321)
+                await pool.recycle()
+                print(await pool.submit(group))
+                os.setuid(54321)  # who may well not be able to read this Python: no worker is started here
+                try:
+                    await pool.options(timeout=0.05).submit(stubborn)
+                except offloop.TaskTimeout:
+                    print("it is over")
+
+        asyncio.run(main())
+        """,
+        tmp_path,
+    )
+    assert done.stdout.splitlines() == ["True", "54321", "it is over"]
+    assert done.stderr == ""

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,7 +80,7 @@ class FarEnd(Starter):
         self.data = socket.socket(fileno=os.dup(fds[0]))
         self.control = socket.socket(fileno=os.dup(fds[1]))
         self.ledger = Ledger(fds[2])
-        asker.spawned(0, -1)
+        asker.spawned(0, -1, self.close)
 
     def say(self, data: bytes, control: bytes = b"") -> None:
         """Say this, and count it as a worker does."""
@@ -105,7 +105,7 @@ class HandLink(ProcessLink):
         if number == signal.SIGKILL and not self._over:
             self._loop.call_soon(self.die)
 
-    def spawned(self, pid: int, pidfd: int) -> None:
+    def spawned(self, pid: int, pidfd: int, kill: Callable[[], object]) -> None:
         self._has_begun = True
         self._loop.add_reader(self._data, self._readable)
 

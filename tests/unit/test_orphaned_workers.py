@@ -46,7 +46,7 @@ class LongLived(Starter):
     def spawn(self, fds: tuple[int, int, int], asker: Any) -> None:
         self.ledger = Ledger(fds[2])
         self.process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
-        asker.spawned(self.process.pid, -1)
+        asker.spawned(self.process.pid, -1, self.process.kill)
 
 
 class LosesItsTemplate(LongLived):

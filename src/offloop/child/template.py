@@ -4,7 +4,8 @@ It is single-threaded, so forking it is safe whatever threads the parent has;
 it has loaded what every worker needs, so a fork takes a millisecond or two.
 The parent sends a `SPAWN` with the three descriptors of a worker; the template
 answers with the process id (and a pidfd, where there are any), and reports each
-worker's end.  It lives as long as the parent holds its socket.
+worker's end.  With a `KILL` it kills one that the parent, which may have dropped its
+rights meanwhile, may not signal.  It lives as long as the parent holds its socket.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from offloop.wire.frames import (
     EXITED,
     HEADER,
     HEADER_SIZE,
+    KILL,
     NOT_SPAWNED,
     PRELOAD,
     REFUSED,
@@ -60,6 +62,7 @@ class Template:
         self._lifeline = lifeline
         self._limit = limit
         self._parent = os.getppid()
+        self._workers: set[int] = set()  # not reaped: their ids are nobody else's
 
     def serve(self) -> tuple[int, int, int] | None:
         """Fork on request.
@@ -105,6 +108,7 @@ class Template:
                 return
             if pid == 0:
                 return
+            self._workers.discard(pid)
             unit = 1 if sys.platform == "darwin" else 1024
             self._say(frame(EXITED, ref=pid, id=status, start=float(usage.ru_maxrss * unit)))
 
@@ -135,9 +139,12 @@ class Template:
         ]
         if len(data) < HEADER_SIZE:
             return False
-        _, kind, _, _, request, length, _, _ = HEADER.unpack(data)
+        _, kind, _, ref, request, length, _, _ = HEADER.unpack(data)
         if kind == PRELOAD:
             _preload(_receive_exactly(self._sock.fileno(), length).decode().split())
+            return True
+        if kind == KILL:
+            self._kill(ref)
             return True
         if len(fds) != 3:
             return False
@@ -155,7 +162,15 @@ class Template:
             self._announce(request, pid)
         return True
 
+    def _kill(self, pid: int) -> None:
+        if pid in self._workers:
+            try:
+                os.kill(pid, signals.SIGKILL)
+            except PermissionError:
+                pass  # it has become another user's by itself
+
     def _announce(self, request: int, pid: int) -> None:
+        self._workers.add(pid)
         pidfd = descriptor_of(pid)
         self._say(frame(SPAWNED, id=request, ref=pid), (pidfd,) if pidfd >= 0 else ())
         if pidfd >= 0:

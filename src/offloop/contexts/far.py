@@ -15,6 +15,7 @@ import os
 import pickle
 import signal
 import socket
+from collections.abc import Callable
 from time import monotonic
 
 from offloop.contexts.ends import open_ends
@@ -260,9 +261,9 @@ class FarWorker:
 
     # -- the process ------------------------------------------------------------
 
-    def spawned(self, pid: int, pidfd: int) -> None:
+    def spawned(self, pid: int, pidfd: int, kill: Callable[[], object]) -> None:
         """It runs."""
-        self._process = WorkerProcess(self._loop, pid, pidfd, self._gone)
+        self._process = WorkerProcess(self._loop, pid, pidfd, self._gone, kill)
         if self._is_killed:
             self._signal(signal.SIGKILL)
         if self._ledger is None:  # given up meanwhile

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -48,7 +49,7 @@ class InterpreterLink(ProcessLink):
         self._host = InterpreterHost(loop, options.number)
         super().__init__(loop, self._host, definitions, options, owner, OomWatch(), logs)
 
-    def spawned(self, pid: int, pidfd: int) -> None:
+    def spawned(self, pid: int, pidfd: int, kill: Callable[[], object]) -> None:
         """Its thread runs; from now on it is listened to."""
         self._has_begun = True
         self._loop.add_reader(self._data, self._readable)
@@ -133,7 +134,7 @@ class InterpreterHost(Starter):
             self._close()
             asker.not_spawned(WorkerStartError(f"a worker could not start: {error}"))
         else:
-            asker.spawned(0, -1)
+            asker.spawned(0, -1, lambda: None)
 
     def _run(self) -> None:
         try:

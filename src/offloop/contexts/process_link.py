@@ -113,15 +113,15 @@ class ProcessLink(Link):
             except Exception as error:
                 loop.call_soon(self.not_spawned, could_not_start("a worker", error))
 
-    def spawned(self, pid: int, pidfd: int) -> None:
+    def spawned(self, pid: int, pidfd: int, kill: Callable[[], object]) -> None:
         """The process runs; from now on it is listened to, and its end is watched."""
         if self._over:  # killed or abandoned meanwhile; nobody holds its sockets
-            end(pidfd)
+            end(pidfd, kill)
             return
         self.pid = pid
         self._has_begun = True
         self._loop.add_reader(self._data, self._readable)
-        self._process = WorkerProcess(self._loop, pid, pidfd, self._process_ended)
+        self._process = WorkerProcess(self._loop, pid, pidfd, self._process_ended, kill)
         if self._kill_asked:
             self.kill()
 

@@ -12,6 +12,7 @@ from offloop.contexts.template import (
     TemplateProcess,
     configuration,
     launch,
+    rights,
 )
 from offloop.contexts.watch import ExitWatch
 from offloop.cpus import physical_memory
@@ -52,13 +53,14 @@ class TemplateStarter(Starter):
     """Forks workers from this loop's template for the interpreter.
 
     A template that died is started again with the next worker; those that it was asked for
-    and did not tell of are to be started ``alone``.
+    and did not tell of are to be started ``alone``.  One that has other rights than this process
+    has by now forks no more, but stays: its workers would end with it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, python: Interpreter) -> None:
         self._loop = loop
         self._python = python
-        self._template: TemplateProcess | None = None
+        self._templates: dict[Interpreter, TemplateProcess] = {}
         self._foreseen: list[str] = []
 
     @property
@@ -68,31 +70,33 @@ class TemplateStarter(Starter):
 
     def spawn(self, fds: tuple[int, int, int], asker: Spawned) -> None:
         """Have the template fork a worker; should it die meanwhile, ``asker`` hears of a `TemplateLost`."""
-        template = self._template
+        python = self._python._replace(rights=rights())
+        template = self._templates.get(python)
         if template is not None and template.lost:
+            del self._templates[python]
             template.release()
             template = None
         if template is None:
-            template = self._template = TemplateProcess.obtain(self._loop, self._python, LIMIT)
+            template = self._templates[python] = TemplateProcess.obtain(self._loop, python, LIMIT)
             template.preload(self._foreseen)
         template.spawn(fds, asker)
 
     def learn(self, modules: Sequence[str]) -> None:
         """Have the template import them, where that is safe, before it forks the next worker."""
-        if self._template is None:
+        if not self._templates:
             self._foreseen += modules
-        else:
-            self._template.preload(modules)
+        for template in self._templates.values():
+            template.preload(modules)
 
     def release(self) -> None:
         """Let go of the template; its last user ends it."""
-        if self._template is not None:
-            self._template.release()
+        for template in self._templates.values():
+            template.release()
 
     async def wait_ended(self) -> None:
         """Wait until the template is gone, if this was its last user."""
-        if self._template is not None:
-            await self._template.wait_ended()
+        for template in self._templates.values():
+            await template.wait_ended()
 
 
 class ExecStarter(Starter):
@@ -111,6 +115,6 @@ class ExecStarter(Starter):
             return
         launched.lifeline.tell(configuration(self._python, LIMIT))
         watch = ExitWatch(self._loop, *launched)
-        asker.spawned(launched.process.pid, -1)
+        asker.spawned(launched.process.pid, -1, launched.lifeline.close)
         watch.begin()
         watch.ended.add_done_callback(lambda ended: asker.ended(ended.result(), None))

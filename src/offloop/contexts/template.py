@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
@@ -26,6 +26,7 @@ from offloop.errors import WorkerStartError
 from offloop.wire.frames import (
     EXITED,
     HEADER_SIZE,
+    KILL,
     NOT_SPAWNED,
     PRELOAD,
     READY,
@@ -56,6 +57,7 @@ class Interpreter(NamedTuple):
         environ: its environment variables.
         preload: modules to import before workers are forked.
         site: whether the interpreter needs ``site``, for import hooks that it installs.
+        rights: the user and group ids under which it runs, see `rights`.
     """
 
     executable: str
@@ -63,6 +65,12 @@ class Interpreter(NamedTuple):
     environ: frozenset[tuple[str, str]]
     preload: tuple[str, ...]
     site: bool
+    rights: tuple[int, ...]
+
+
+def rights() -> tuple[int, ...]:
+    """The user and group ids that what is started now has: a program may have dropped some meanwhile."""
+    return os.getuid(), os.geteuid(), os.getgid(), os.getegid(), *sorted(os.getgroups())
 
 
 def interpreter(executable: str | None, env: Mapping[str, str], preload: tuple[str, ...]) -> Interpreter:
@@ -70,7 +78,12 @@ def interpreter(executable: str | None, env: Mapping[str, str], preload: tuple[s
     environ = {**os.environ, **env}
     flags = tuple(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing does
     return Interpreter(
-        executable or sys.executable, flags, frozenset(environ.items()), preload, foreign_finders()
+        executable or sys.executable,
+        flags,
+        frozenset(environ.items()),
+        preload,
+        foreign_finders(),
+        rights(),
     )
 
 
@@ -135,8 +148,11 @@ def configuration(python: Interpreter, limit: int) -> bytes:
 class Spawned(Protocol):
     """Who asked for a worker."""
 
-    def spawned(self, pid: int, pidfd: int) -> None:
-        """It was forked; ``pidfd`` is -1 where there are none, and belongs to the callee."""
+    def spawned(self, pid: int, pidfd: int, kill: Callable[[], object]) -> None:
+        """It runs; ``pidfd`` is -1 where there are none, and belongs to the callee.
+
+        ``kill`` ends it where this process is not allowed to signal it.
+        """
 
     def not_spawned(self, error: BaseException) -> None:
         """It could not be forked."""
@@ -218,7 +234,7 @@ class TemplateProcess:
     async def wait_ended(self) -> None:
         """Wait until the process is gone, if it was ended: by force, if it takes long."""
         if self.lost:
-            overdue = self._loop.call_later(END_GRACE, self._process.kill)
+            overdue = self._loop.call_later(END_GRACE, self._exit.kill)
             try:
                 await self._exit.wait()
             finally:
@@ -240,8 +256,14 @@ class TemplateProcess:
         """Have it go on, should it have been stopped, for as long as it owes an answer."""
         self._reminder = None
         if self._requests:
-            self._process.send_signal(signal.SIGCONT)
+            self._exit.signal(signal.SIGCONT)
             self._reminder = self._loop.call_later(PATIENCE, self._remind)
+
+    def kill(self, pid: int) -> None:
+        """Have a worker killed; without the template it is dead, or about to be."""
+        if not self.lost:
+            self._queue.append((frame(KILL, ref=pid), ()))
+            self._send_requests()
 
     def preload(self, names: Sequence[str]) -> None:
         """Have modules imported that a worker needed, so that workers to come share them."""
@@ -297,7 +319,7 @@ class TemplateProcess:
             self._problem = WorkerStartError("the modules of preload could not be imported", text)
         elif kind == SPAWNED:
             asker = self._workers[ref] = self._requests.pop(id)
-            asker.spawned(ref, pidfd)
+            asker.spawned(ref, pidfd, lambda: self.kill(ref))
         elif kind == NOT_SPAWNED:
             error = OSError(ref, os.strerror(ref))
             self._requests.pop(id).not_spawned(WorkerStartError(f"a worker could not be forked: {error}"))
@@ -316,7 +338,7 @@ class TemplateProcess:
         if self._reminder is not None:
             self._reminder.cancel()
         self._exit.begin()
-        self._process.send_signal(signal.SIGCONT)  # one that is stopped would not hear of its end
+        self._exit.signal(signal.SIGCONT)  # one that is stopped would not hear of its end
         for _, fds in self._queue:
             for fd in fds:
                 os.close(fd)

@@ -13,14 +13,16 @@ from offloop.child.lowlevel import descriptor_of
 from offloop.contexts.forks import close_in_forks
 
 
-def end(pidfd: int) -> None:
-    """Kill the process of a pidfd, if it is one, and close that."""
+def end(pidfd: int, kill: Callable[[], object]) -> None:
+    """Kill the process of a pidfd, if it is one, and close that; see `WorkerProcess` for ``kill``."""
     if pidfd < 0:
         return
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     except ProcessLookupError:
         pass
+    except PermissionError:
+        kill()
     os.close(pidfd)
 
 
@@ -40,15 +42,21 @@ class WorkerProcess:
         pid: its process id.
         pidfd: its pidfd, which this owns from now on; or -1.
         gone: called when it has ended; never, where there are no pidfds.
+        kill: has it killed by whoever may: this program, or the worker, may have other ids than it had then.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, pid: int, pidfd: int, gone: Callable[[], object]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pid: int,
+        pidfd: int,
+        gone: Callable[[], object],
+        kill: Callable[[], object],
     ) -> None:
         self.pid = pid
         self._loop = loop
         self._pidfd = pidfd if pidfd >= 0 else descriptor_of(pid)
-        self._gone = gone
+        self._gone, self._kill = gone, kill
         #: Whether its end can be waited for.
         self.is_watched = self._pidfd >= 0
         if self.is_watched:
@@ -60,7 +68,7 @@ class WorkerProcess:
         self._gone()
 
     def signal(self, number: int) -> None:
-        """Send a signal; one that is gone does not get it."""
+        """Send a signal; one that is gone does not get it, and one that may not be signalled only SIGKILL."""
         try:
             if self._pidfd >= 0:
                 signal.pidfd_send_signal(self._pidfd, number)
@@ -68,6 +76,9 @@ class WorkerProcess:
                 os.kill(self.pid, number)
         except ProcessLookupError:
             pass
+        except PermissionError:
+            if number == signal.SIGKILL:
+                self._kill()
 
     def close(self) -> None:
         """Look after it no more."""
@@ -142,6 +153,18 @@ class ExitWatch:
         """Wait for the end; returns the status as `ended` has it."""
         self.begin()
         return await asyncio.shield(self._ended)
+
+    def signal(self, number: int) -> None:
+        """Send a signal, if that is allowed: this program may have other ids than at the child's start."""
+        try:
+            self._process.send_signal(number)
+        except PermissionError:
+            pass
+
+    def kill(self) -> None:
+        """Kill it; on Linux also where no signal may be sent."""
+        self.signal(signal.SIGKILL)
+        self._lifeline.close()
 
     @property
     def ended(self) -> asyncio.Future[int]:

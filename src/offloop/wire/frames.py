@@ -80,6 +80,7 @@ WARNING = 53  #: a pickled warning that is to be shown
 # parent to template
 SPAWN = 64  #: fork a worker; ``id`` names the request, descriptors come along
 PRELOAD = 68  #: import these modules (names with spaces between), for the workers to come
+KILL = 69  #: kill the worker with process id ``ref``, which the parent may not signal
 
 # template to parent
 SPAWNED = 65  #: ``ref`` is the process id of request ``id``; a pidfd may come along
