@@ -260,7 +260,9 @@ async def test_a_pool_whose_end_is_cancelled_with_all_tasks_of_its_loop_ends_all
     while (ending := pool._dispatcher._ending) is None:
         await asyncio.sleep(0)
     ending.cancel()  # before its first step, and while it waits for the template
-    await asyncio.sleep(0.001)
+    while pool._dispatcher._ending in (ending, None):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
     assert not pool._dispatcher.ended_for_good
     pool._dispatcher._ending.cancel()
     assert await end == 0
