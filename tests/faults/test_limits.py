@@ -19,7 +19,7 @@ from support.bounds import fail_after
 from support.fakeengine import Cluster
 from support.scripts import run_script
 
-from offloop import ProcessWorkerFactory, WorkerFactory, WorkerPool, WorkerStartError
+from offloop import Executor, ProcessWorkerFactory, WorkerFactory, WorkerPool, WorkerStartError
 
 
 @contextlib.contextmanager
@@ -71,6 +71,14 @@ async def test_a_parent_that_runs_out_of_descriptors_says_so_and_recovers(where:
             assert await pool.submit(abs, -2) == 2
         assert len(outcomes) < 40
     assert len(outcomes) > 5
+
+
+def test_an_executor_without_descriptors_for_its_event_loop_says_so_and_recovers() -> None:
+    with Executor(1) as executor:
+        for left in range(3):
+            with descriptors(left=left), pytest.raises(OSError, match="Too many open files"):
+                executor.submit(abs, -1)
+        assert executor.submit(abs, -2).result(30) == 2
 
 
 @pytest.mark.parametrize("start_method", ["template", "exec"])

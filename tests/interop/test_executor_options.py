@@ -27,6 +27,7 @@ from offloop import (
     WorkerPool,
     WorkerStartError,
 )
+from offloop.adapters.loopthread import LoopThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,10 +97,10 @@ def test_killing_the_workers_fails_what_is_outstanding(gate: Gate) -> None:
 
 
 def test_a_broken_event_loop_is_told_to_whoever_submits(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(runner: asyncio.Runner) -> None:
+    async def fail(thread: LoopThread) -> None:
         raise OSError("no descriptors")
 
-    monkeypatch.setattr(asyncio.Runner, "get_loop", fail)
+    monkeypatch.setattr(LoopThread, "_serve", fail)
     executor = Executor(1)
     error = executor.submit(abs, 1).exception(30)
     assert isinstance(error, RuntimeError)

@@ -118,6 +118,7 @@ class Executor(concurrent.futures.Executor):
             RuntimeError: the executor was shut down, the interpreter is ending, or this
                 process was forked from the one that made the executor.
             QueueFull: the ``queue_limit`` is reached.
+            OSError: this is the first use, and there are no descriptors for the executor's event loop.
         """
         future: TaskFuture[R] = self._thread.submit(CallableTask.of(fn, args, kwargs))
         return future

@@ -27,6 +27,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextvars import Context, copy_context
+from selectors import DefaultSelector
+from socket import socketpair
 from typing import Any
 
 from offloop.adapters.handed import HandedExecution, TaskFuture
@@ -81,6 +83,7 @@ class LoopThread:
         Raises:
             RuntimeError: it was closed, or the interpreter is ending, or this process was forked.
             QueueFull: the limit is reached.
+            OSError: it was to start, and there are no descriptors for an event loop.
         """
         future: TaskFuture[Any] = TaskFuture()
         if context := copy_context():  # it is empty as a rule
@@ -201,10 +204,13 @@ class LoopThread:
             thread = threading.Thread(target=self._run, name="offloop-executor", daemon=False)
             _at_exit.add(self)
             try:
+                self._loop = _new_event_loop()  # here, where whoever needs it hears why there is none
                 thread.start()
                 self._thread = thread
             except BaseException:  # a Ctrl-C, too, after which the thread may yet run: see `_run`
                 _at_exit.discard(self)
+                if self._loop is not None:
+                    self._loop.close()
                 raise
 
     def _wake(self) -> None:
@@ -225,22 +231,22 @@ class LoopThread:
         with self._lock:  # `_start` has it until it is over
             if self._thread is not threading.current_thread():
                 return  # it was interrupted, and counts as not started
+        loop = self._loop
+        assert loop is not None, "it was made first"
         try:
-            with asyncio.Runner() as runner:
-                loop = runner.get_loop()
+            with asyncio.Runner(loop_factory=lambda: loop):
                 serving = loop.create_task(self._serve())
                 while not serving.done():
                     try:
                         loop.run_until_complete(serving)
                     except (KeyboardInterrupt, SystemExit):
                         continue  # an unpickled object's: it was set on its future, and ends nothing here
-        except BaseException as error:  # no descriptors for an event loop, say
+        except BaseException as error:  # nothing that is known of
             self._problem = error
         finally:
             self._end()
 
     async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
         self._drain()
         await self._stopped.wait()
@@ -318,6 +324,14 @@ class LoopThread:
         for future in [*futures, *(future for future, _ in self._inbox)]:
             if future is not None:
                 future.forked(RuntimeError("this task belongs to the process that was forked"))
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """An event loop, or an `OSError`: one that gets only some of its descriptors complains when it goes."""
+    with DefaultSelector():
+        for end in socketpair():
+            end.close()
+    return asyncio.new_event_loop()
 
 
 class AtExit:
