@@ -258,6 +258,7 @@ class WorkerHandle:
             self._end_interrupted(execution)
         elif (
             execution.attempt <= execution.retries
+            and self._dispatcher.policy.heal  # else there is nobody to try it
             and not execution.pin
             and not self._killed
             and not (execution.inbox is not None and execution.inbox.expected)  # items can't be taken back

@@ -15,7 +15,7 @@ from support.bounds import fail_after, wait_exit
 from support.gates import Gate, Log, Mailbox
 
 from contract.base import Context, occupy
-from offloop import StatusError, WorkerCrashed, WorkerError, WorkerStartError
+from offloop import StatusError, WorkerCrashed, WorkerStartError
 from offloop.contexts import oom
 
 if TYPE_CHECKING:
@@ -204,16 +204,19 @@ class CrashContract(Context):
             os.kill(pid, signal.SIGKILL)
             assert await pool.submit(os.getpid) != pid
 
-    async def test_a_worker_of_its_own_ends_with_its_crash(self, gate: Gate) -> None:
+    @pytest.mark.parametrize("retries", [0, 3])
+    async def test_a_worker_of_its_own_ends_with_its_crash(self, gate: Gate, retries: int) -> None:
         worker = self.worker()
-        crash = worker.submit(tasks.gate_then_exit, gate.path, 7)
+        crash = worker.options(retries=retries).submit(tasks.gate_then_exit, gate.path, 7)
         await gate.arrived()
         behind = worker.submit(tasks.echo, 1)
         gate.open()
-        with pytest.raises(WorkerCrashed):
+        with pytest.raises(WorkerCrashed) as caught:
             await crash
-        with pytest.raises(WorkerError):
+        assert "gate_then_exit" in str(caught.value.task)
+        with pytest.raises(WorkerCrashed) as caught:
             await behind
+        assert caught.value.task is None
         assert not worker.is_running()
         with pytest.raises(StatusError):
             worker.submit(tasks.echo, 1)
