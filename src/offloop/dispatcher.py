@@ -55,7 +55,7 @@ class Dispatcher:
         self.status = OPEN
         self.handles: dict[int, WorkerHandle] = {}
         self.loop: AbstractEventLoop | None = None
-        self.starts, self.exit_code = Starts(self.scheduler, self.schedule_turn), 0
+        self.starts, self.exit_code = Starts(self.scheduler, self.schedule_turn, heal=policy.heal), 0
         self.has_warned_of_memory = False  # that ``max_memory_per_worker`` is below what any worker needs
         self.owner = ref(owner)
         self.make_execution: type[Execution[Any]] = Execution
@@ -314,15 +314,15 @@ class Dispatcher:
 
     # -- what becomes of workers ----------------------------------------------
 
-    def worker_not_started(self, problem: BaseException, *, killed: bool = False) -> None:
+    def worker_not_started(
+        self, worker: WorkerState[Execution[Any]], problem: BaseException, *, killed: bool = False
+    ) -> None:
         """A worker could not start, or was ``killed`` meanwhile; what waits may fail, see `Starts`."""
-        if not self.policy.heal:
-            if self.outstanding:  # else the next task has it started again, and told why it can't be
-                self.status = max(self.status, BROKEN)
-        elif self.loop is None or not self.starts.failed(self.loop, problem, killed=killed):
-            return
-        self.scheduler.discouraged = True
-        self.fail_waiting(lambda execution: copy(problem))
+        if not self.policy.heal and self.outstanding:  # else the next task has it tried again, and told why
+            self.status = max(self.status, BROKEN)
+        for item in self.starts.failed(self.bind(), worker, problem, killed=killed):
+            item.never_began = True
+            self.fail_one_waiting(item, copy(problem))
 
     def worker_crashed(self, make_error: Callable[[], BaseException]) -> None:
         """A worker died; a single one is not replaced."""

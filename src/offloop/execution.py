@@ -92,6 +92,8 @@ class Execution(asyncio.Future[R]):
     attempt: int = 1
     #: Why it is being interrupted: "cancel" or "timeout".
     reason: str | None = None
+    #: Whether it failed as its very worker, for which it waited, was gone before it began.
+    never_began: bool = False
     #: What its `asyncio.CancelledError` is to say.
     cancel_message: Any = None
     #: What its frame says of it: `offloop.wire.frames.STREAMED`.

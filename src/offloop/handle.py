@@ -109,10 +109,10 @@ class WorkerHandle:
 
     def link_ready(self) -> None:
         """The worker takes tasks."""
-        self._dispatcher.starts.succeeded()
         self._ready = monotonic()
         self.ready.set_result(None)
         self._scheduler.worker_ready(self.state, self._ready)
+        self._dispatcher.starts.succeeded(self._loop, self.began)
         self._dispatcher.schedule_turn()
 
     def link_result(self, id: int, value: Any, start: float, end: float) -> None:
@@ -206,9 +206,10 @@ class WorkerHandle:
         self._without_cancelled(loss.moved, queued=True)
         error = exit.problem or self._death(exit, None)
         for item in self._without_cancelled(loss.orphaned):
+            item.never_began = True
             self._fail(item, copy(error))
         if exit.problem is not None:
-            self._dispatcher.worker_not_started(exit.problem, killed=exit.killed)
+            self._dispatcher.worker_not_started(self.state, exit.problem, killed=exit.killed)
         elif crash:
             self._dispatcher.worker_crashed(lambda: self._death(exit, None))
         self._close_meter(exit, crashed=crash and not self._is_overdue)

@@ -29,7 +29,8 @@ class LeasedWorker(Worker):
     Its tasks run on one worker, in order.  It goes back to the pool by
     `release`, on leaving ``async with``, or when it is garbage-collected; what
     was enqueued before still runs there.  Should the worker die, what waits
-    for it fails with `WorkerCrashed`: its environment is gone.
+    for it fails with `WorkerCrashed`: its environment is gone.  Should it not
+    start, that is tried as often as for the pool's own tasks.
     """
 
     def __init__(self, dispatcher: Dispatcher) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
@@ -16,6 +17,7 @@ from offloop.wire.tracebacks import brief
 
 if TYPE_CHECKING:
     from offloop.scheduling.scheduler import Scheduler
+    from offloop.scheduling.state import WorkerState
 
 #: Failed starts in a row after which no more are tried at once.
 MAX_START_FAILURES = 3
@@ -31,45 +33,73 @@ class Starts:
     Args:
         scheduler: is told to start none for a while.
         resume: called when that is over.
+        heal: whether more than one is tried; those of a single worker are not.
     """
 
-    def __init__(self, scheduler: Scheduler[Any], resume: Callable[[], object]) -> None:
+    def __init__(self, scheduler: Scheduler[Any], resume: Callable[[], object], *, heal: bool = True) -> None:
         self._scheduler = scheduler
         self._resume = resume
+        self._enough = MAX_START_FAILURES if heal else 0
         self._failures = 0.0
         self._pause = PAUSE
+        self._paused_at = 0.0  # the latest time
         self._timer: TimerHandle | None = None
+        self._untold: BaseException | None = None
 
-    def failed(self, loop: AbstractEventLoop, problem: BaseException, *, killed: bool) -> bool:
+    def failed(
+        self, loop: AbstractEventLoop, worker: WorkerState[Any], problem: BaseException, *, killed: bool
+    ) -> list[Any]:
         """One more, which others ``killed``, or not.
 
         Returns:
-            Whether what waits is to fail: that was enough, and there is nobody who could run it.
+            What waits and is to fail, if that was enough: all, where there is nobody who could run
+            it; else what waits for this very worker.
         """
         self._failures += KILLED_START if killed else 1
-        if self._failures < MAX_START_FAILURES:
-            return False
+        if self._failures < self._enough:
+            return []
         ready, coming = self._scheduler.helpers()
         if not ready and not coming:
-            self.succeeded()  # in that what comes next is tried as if nothing had been
-            return True
+            self._begin_anew()  # in that what comes next is tried as if nothing had been
+            self._scheduler.discouraged = True
+            return self._scheduler.waiting()
         if self._timer is None:  # else this one was under way when the others had failed
             self._scheduler.held_off = True
+            self._paused_at = monotonic()
             self._timer = loop.call_later(self._pause, self._try_again)
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
-            if ready:
-                text = f"The pool goes on with {ready} worker(s), as no more can be started: {_line(problem)}"
-                loop.call_soon(lambda: warn(text, RuntimeWarning, stacklevel=1))  # which may raise
-        return False
+            self._untold = problem
+        self._tell(loop)
+        return list(worker.pinned)
 
-    def succeeded(self) -> None:
-        """A worker is ready."""
-        self._failures = 0.0
+    def succeeded(self, loop: AbstractEventLoop, asked: float) -> None:
+        """A worker is ready, for which was ``asked`` then.
+
+        One that was under way when the others failed says nothing of the next one: the last
+        descriptors may have gone to it.
+        """
+        if asked > self._paused_at:
+            self._begin_anew()
+        else:
+            self._tell(loop)
+
+    def _tell(self, loop: AbstractEventLoop) -> None:
+        """Warn of a pause, once it is known with how many workers the pool goes on."""
+        ready, coming = self._scheduler.helpers()
+        if self._untold is None or coming or not ready:
+            return
+        problem, self._untold = self._untold, None
+        text = f"The pool goes on with {ready} worker(s), as no more can be started: {_line(problem)}"
+        loop.call_soon(lambda: warn(text, RuntimeWarning, stacklevel=1))  # which may raise
+
+    def _begin_anew(self) -> None:
+        self._failures = self._paused_at = 0.0
         self._pause = PAUSE
         self.cancel()
 
     def cancel(self) -> None:
         """Wait no more."""
+        self._untold = None
         if self._timer is not None:
             self._timer.cancel()
             self._end_pause()

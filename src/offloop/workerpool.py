@@ -15,6 +15,8 @@ from offloop.checks import as_int, as_int_or_none, check_seconds
 from offloop.contexts import resolve_factory
 from offloop.cpus import usable_cpus
 from offloop.dispatcher import OPEN, Dispatcher
+from offloop.errors import WorkerError
+from offloop.execution import Execution
 from offloop.lease import LeasedWorker
 from offloop.policy import Policy
 from offloop.scheduling.state import Limits
@@ -23,6 +25,16 @@ from offloop.worker import Worker, WorkerFactory
 
 # The default context: else its import would be part of the first pool's start.
 import_module("offloop.contexts.process")
+
+
+async def _results(execution: Execution[Any]) -> list[Any]:
+    """What one worker of a broadcast says: one result, or none if it was gone before it began."""
+    try:
+        return [await execution]
+    except WorkerError:
+        if execution.never_began:
+            return []
+        raise
 
 
 class WorkerPool(Worker):
@@ -150,7 +162,8 @@ class WorkerPool(Worker):
                 each worker's environment.
 
         Returns:
-            The results, one for each worker.  Workers that start later do not run it.
+            The results, one for each worker.  Workers that start later do not run it, and one
+            that ends by itself before it has begun is left out.
 
         Raises:
             TypeError: ``fn`` is neither callable nor a task, or a task with arguments.
@@ -169,7 +182,8 @@ class WorkerPool(Worker):
         dispatcher.check_open()
         numbers = dispatcher.scheduler.running_numbers()
         dispatcher.room.check(dispatcher.outstanding, len(numbers))
-        return await asyncio.gather(*(dispatcher.enqueue(task, {"pin": number}) for number in numbers))
+        executions = [dispatcher.enqueue(task, {"pin": number}) for number in numbers]
+        return [result for each in await asyncio.gather(*map(_results, executions)) for result in each]
 
     async def recycle(self) -> None:
         """Replace every worker, one after the other: the new one is started before the old one retires.

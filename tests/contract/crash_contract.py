@@ -204,6 +204,23 @@ class CrashContract(Context):
             os.kill(pid, signal.SIGKILL)
             assert await pool.submit(os.getpid) != pid
 
+    async def test_a_broadcast_leaves_out_those_that_died_before_they_began(self, gate: Gate) -> None:
+        async with self.pool(2) as pool:
+            held = await occupy(pool, gate, 2)
+            gate.open()
+            await asyncio.gather(*held)
+            one, other = await pool.broadcast(os.getpid)
+            os.kill(one, signal.SIGKILL)
+            assert await pool.broadcast(os.getpid) == [other]
+            os.kill(other, signal.SIGKILL)
+            assert await pool.broadcast(os.getpid) == []
+
+    async def test_a_broadcast_fails_by_a_worker_that_died_of_it(self) -> None:
+        async with self.pool(1) as pool:
+            await pool.submit(tasks.echo, 1)
+            with pytest.raises(WorkerCrashed, match="while running"):
+                await pool.broadcast(tasks.exit_process, 3)
+
     @pytest.mark.parametrize("retries", [0, 3])
     async def test_a_worker_of_its_own_ends_with_its_crash(self, gate: Gate, retries: int) -> None:
         worker = self.worker()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from support.bounds import eventually, fail_after
 from support.gates import Gate, Log, Mailbox
 
 from contract.base import Context, occupy
-from offloop import WorkerStartError, starts
+from offloop import Worker, WorkerStartError, starts
 
 
 class EnvironmentContract(Context):
@@ -198,3 +199,48 @@ class BootstrapContract(Context):
         async with self.pool(1, factory=self.make_factory(bootstrap=fails_once)) as pool:
             assert await pool.submit(tasks.echo, 1) == 1
         assert log.lines() == ["booted"] * 2
+
+    async def test_nor_does_one_for_a_lease_end_it(self, log: Log) -> None:
+        fails_once = tasks.FailsOnce(log.path)
+        async with self.pool(1, factory=self.make_factory(bootstrap=fails_once)) as pool:
+            async with pool.get_worker() as lease:
+                assert await lease.submit(tasks.echo, 1) == 1
+                await lease.enqueue(tasks.Remember("key", "value"))
+                assert await lease.enqueue(tasks.Recall("key")) == "value"
+            counted = pool.statistics()
+            assert (counted.started, counted.restarts, counted.failed_starts) == (2, 1, 1)
+        assert log.lines() == ["booted"] * 2
+
+    @pytest.mark.parametrize("others", [0, 1])
+    async def test_what_waits_for_a_lease_fails_after_three_starts_and_the_next_task_tries_again(
+        self, tmp_path: Path, log: Log, gate: Gate, others: int
+    ) -> None:
+        flag = tmp_path / "flag"
+        factory = self.make_factory(bootstrap=tasks.FlaggedBootstrap(log.path, str(flag)))
+
+        async def fail(lease: Worker) -> None:
+            flag.touch()
+            waiting = [lease.submit(tasks.echo, number) for number in range(3)]
+            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [WorkerStartError] * 3
+            flag.unlink()
+
+        async with self.pool(1 + others, factory=factory) as pool:
+            held = await occupy(pool, gate, others)
+            async with pool.get_worker() as lease:
+                with pytest.warns(RuntimeWarning) if others else nullcontext():
+                    await fail(lease)
+                assert log.lines() == ["booted"] * (3 + others)
+                assert lease.is_running()
+                assert await lease.submit(tasks.echo, "healed") == "healed"
+            gate.open()
+            await asyncio.gather(*held)
+
+    async def test_a_broadcast_leaves_out_workers_that_do_not_start(self) -> None:
+        async with self.pool(1, factory=self.make_factory(bootstrap=tasks.broken_bootstrap)) as pool:
+            execution = pool.submit(tasks.echo, 1)
+            await asyncio.sleep(0)
+            assert pool.worker_count == 1
+            assert await pool.broadcast(tasks.echo, 2) == []
+            with pytest.raises(WorkerStartError):
+                await execution

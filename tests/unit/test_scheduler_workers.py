@@ -113,6 +113,17 @@ class TestLeases:
         world.drain()
         assert after.outcome == "done"
 
+    def test_a_lease_whose_worker_does_not_start_has_it_started_again(self) -> None:
+        world = make_world(1)
+        worker = world.lease()
+        leased, shared = world.enqueue(pin=worker.number), world.enqueue()
+        world.turn()
+        world.notice_death(world.workers[worker.number])
+        assert world.turn().start == [worker]
+        world.drain()
+        assert [item.outcome for item in (leased, shared)] == ["done", "done"]
+        assert leased.worker is worker
+
     def test_a_dismissed_worker_waits_for_no_lease_and_no_other_worker(self) -> None:
         world, (worker,) = ready_world(1)
         assert world.lease() is worker

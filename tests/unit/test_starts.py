@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from offloop import WorkerPool
 from offloop.dispatcher import Dispatcher
+from offloop.scheduling.state import WorkerState
 from offloop.starts import KILLED_START, LONGEST_PAUSE, MAX_START_FAILURES, PAUSE, Starts
 
 PROBLEM = OSError("no more processes")
@@ -20,10 +23,13 @@ class Helpers:
 
     def __init__(self, ready: int = 0, coming: int = 0) -> None:
         self.now = ready, coming
-        self.held_off = False
+        self.held_off = self.discouraged = False
 
     def helpers(self) -> tuple[int, int]:
         return self.now
+
+    def waiting(self) -> list[str]:
+        return ["shared", "leased"]
 
 
 class Timer:
@@ -60,20 +66,29 @@ class Tries:
         self.loop = Loop()
         self.resumed = 0
         self.starts = Starts(self.scheduler, self._resume)
+        self.leased: Any = SimpleNamespace(pinned=["leased"])
 
     def _resume(self) -> None:
         self.resumed += 1
 
     def fail(self, times: int = 1, *, killed: bool = False) -> list[bool]:
         """Let some fail; whether what waits fails with each."""
-        return [self.starts.failed(self.loop, PROBLEM, killed=killed) for _ in range(times)]
+        return ["shared" in self.fail_leased(killed=killed) for _ in range(times)]
+
+    def fail_leased(self, *, killed: bool = False) -> list[str]:
+        """Let the worker of a lease fail; what fails with it."""
+        return self.starts.failed(self.loop, self.leased, PROBLEM, killed=killed)
+
+    def succeed(self, asked: float | None = None) -> None:
+        """Let one be ready, for which was asked just now, or then."""
+        self.starts.succeeded(self.loop, monotonic() if asked is None else asked)
 
 
 def test_without_workers_what_waits_fails_with_the_third_in_a_row_again_and_again() -> None:
     tries = Tries()
     assert tries.fail(7) == [False, False, True, False, False, True, False]
     assert not tries.scheduler.held_off
-    tries.starts.succeeded()
+    tries.succeed()
     assert tries.fail(3) == [False, False, True]
     assert not tries.loop.timers
 
@@ -121,7 +136,7 @@ def test_with_workers_it_goes_on_with_them_and_tries_again_later_and_ever_later(
         timer.ring()
         assert tries.resumed == len(pauses)
     assert pauses[:4] == [PAUSE, 2 * PAUSE, 4 * PAUSE, 8 * PAUSE]
-    tries.starts.succeeded()
+    tries.succeed()
     with pytest.warns(RuntimeWarning):
         tries.fail(3)
     assert tries.loop.timers[-1].delay == PAUSE
@@ -138,13 +153,42 @@ def test_many_that_fail_at_once_are_one_failure() -> None:
     assert not tries.scheduler.held_off
 
 
-@pytest.mark.parametrize("end", ["succeeded", "cancel"])
-def test_a_pause_ends_at_once_when_one_has_started_or_the_pool_ends(end: str) -> None:
+def test_what_waits_for_a_worker_that_does_not_start_fails_where_others_go_on() -> None:
+    tries = Tries(ready=1)
+    assert [tries.fail_leased(), tries.fail_leased()] == [[], []]
+    with pytest.warns(RuntimeWarning):
+        assert tries.fail_leased() == ["leased"]
+    assert not tries.scheduler.discouraged
+    tries.scheduler.now = 0, 0
+    assert tries.fail_leased() == ["shared", "leased"]
+    assert tries.scheduler.discouraged
+
+
+def test_one_that_was_under_way_when_others_failed_ends_no_pause_and_is_counted_in_the_warning() -> None:
+    tries = Tries(coming=2)
+    asked = monotonic()
+    tries.fail(5)
+    tries.scheduler.now = 1, 1
+    tries.succeed(asked)
+    tries.scheduler.now = 2, 0
+    with pytest.warns(RuntimeWarning, match=r"goes on with 2 worker\(s\)") as warnings:
+        tries.succeed(asked)
+    assert len(warnings) == 1
+    assert tries.scheduler.held_off
+    tries.loop.timers[-1].ring()
+    tries.succeed(asked)  # late
+    with pytest.warns(RuntimeWarning):
+        tries.fail(3)
+    assert [timer.delay for timer in tries.loop.timers] == [PAUSE, 2 * PAUSE]
+
+
+@pytest.mark.parametrize("end", [Tries.succeed, lambda tries: tries.starts.cancel()])
+def test_a_pause_ends_at_once_when_one_has_started_or_the_pool_ends(end: Callable[[Tries], None]) -> None:
     tries = Tries(ready=1)
     with pytest.warns(RuntimeWarning):
         tries.fail(3)
-    getattr(tries.starts, end)()
-    getattr(tries.starts, end)()
+    end(tries)
+    end(tries)
     assert [timer.is_cancelled for timer in tries.loop.timers] == [True]
     assert not tries.scheduler.held_off
     assert not tries.resumed
@@ -171,5 +215,5 @@ async def _use(pool: WorkerPool) -> None:
 
 async def _fail(dispatcher: Dispatcher) -> None:
     for _ in range(MAX_START_FAILURES):
-        dispatcher.worker_not_started(PROBLEM)
+        dispatcher.worker_not_started(WorkerState(2), PROBLEM)
     await asyncio.sleep(0)

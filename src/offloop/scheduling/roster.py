@@ -249,6 +249,12 @@ class Roster(Generic[T]):
         if worker.phase == RESERVED and not worker.outstanding and (worker.ending or not worker.leases):
             self._forget(worker)
 
+    def _reserve_again(self, worker: WorkerState[T]) -> None:
+        """``worker`` did not start: what waits for it alone has it tried again."""
+        self._steady_until = 0.0
+        worker.phase = RESERVED
+        self._unbind(worker)
+
     def _forget(self, worker: WorkerState[T]) -> None:
         self._steady_until = 0.0
         worker.phase = GONE

@@ -165,20 +165,29 @@ class Scheduler(Keys[T]):
             self._idle[worker] = now
 
     def worker_gone(self, worker: WorkerState[T], started: Iterable[int]) -> Loss[T]:
-        """A worker ended; ``started`` are the tasks it had begun and not ended."""
+        """A worker ended; ``started`` are the tasks it had begun and not ended.
+
+        One that a lease holds, and that never was ready, is reserved again: nothing of its
+        environment existed yet.
+        """
         begun = set(started)
+        stays = False
         if worker.phase == STARTING:
             self.start_failed = True
             self._try_to_replace_again(worker)
+            stays = bool(worker.leases or worker.pinned)
         running = [item for item in worker.hand.values() if item.id in begun]
         left = [item for item in worker.hand.values() if item.id not in begun]
         worker.hand.clear()
-        for queue in (worker.pinned, worker.keyed):
+        for queue in (worker.keyed,) if stays else (worker.pinned, worker.keyed):
             while (item := queue.pop()) is not None:
                 left.append(item)
         moved = [item for item in left if not item.pin]
         orphaned = [item for item in left if item.pin]
-        self._forget(worker)
+        if stays:
+            self._reserve_again(worker)
+        else:
+            self._forget(worker)
         self.put_back(moved)
         return Loss(running, moved, orphaned)
 
