@@ -21,7 +21,7 @@ PLUGIN = ("-p", "no:offloop", "-p", "offloop.testing.plugin", "-p", "no:randomly
 PRELUDE = """
 import asyncio, gc, os, threading
 import pytest
-from offloop import WorkerPool, submit
+from offloop import Executor, WorkerPool, submit
 from offloop.testing import InlineWorkerFactory
 
 kept = []
@@ -241,6 +241,19 @@ def test_without_offloop():
     pass
 """)
     result.assert_outcomes(passed=2, errors=1)
+
+
+def test_an_executor_that_is_left_open_goes_by_its_name(run: Run) -> None:
+    result = run("""
+def test_left_open(offloop_no_leaks):
+    kept.append(Executor(1, factory="thread"))
+    kept[0].submit(abs, 1).result()
+
+def test_the_end():
+    kept[0].shutdown()
+""")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*  <Executor * workers=1/1 *> was never shut down"])
 
 
 @pytest.mark.parametrize("plugin", ["pytest_asyncio", "anyio"])

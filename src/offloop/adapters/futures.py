@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+class _ExecutorPool(WorkerPool):
+    """An executor's own pool, which goes by the executor's name: nobody else has made one."""
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace("WorkerPool", "Executor", 1)
+
+
 class Executor(concurrent.futures.Executor):
     """A `concurrent.futures.Executor` over a `WorkerPool`: for synchronous code, and for any thread.
 
@@ -37,6 +44,7 @@ class Executor(concurrent.futures.Executor):
     Leaving ``with``, `shutdown`, the end of the interpreter and the executor's
     garbage collection all finish what was submitted.  Ctrl-C, in ``with`` or while any of
     these waits, and a program that ends by it, cancel everything: what runs is interrupted.
+    (Under ``asyncio.run`` the first Ctrl-C is a cancellation, which what runs here does not take.)
 
     Args:
         max_workers: the most workers; by default the CPUs that this process may use.
@@ -75,7 +83,7 @@ class Executor(concurrent.futures.Executor):
             if max_tasks_per_worker is not None:
                 raise TypeError("max_tasks_per_child is max_tasks_per_worker: give one of them")
             max_tasks_per_worker = max_tasks_per_child
-        pool = WorkerPool(
+        pool = _ExecutorPool(
             max_workers,
             factory=prepared(resolve_factory(factory), initializer, initargs),
             min_workers=min_workers,
