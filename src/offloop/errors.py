@@ -119,7 +119,10 @@ class WorkerKilled(WorkerError):
 
 
 class WorkerStartError(WorkerError):
-    """A worker could not start; the worker's own traceback is in ``traceback`` and the message."""
+    """A worker could not start; the worker's own traceback is in ``traceback`` and the message.
+
+    Of one that ended without a word it is the end of what it wrote to stderr.
+    """
 
     def __init__(self, message: str = "The worker could not start", traceback: str = "") -> None:
         super().__init__(f"{message}\n\n{traceback}".rstrip() if traceback else message)

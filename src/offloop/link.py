@@ -63,9 +63,9 @@ def could_not_start(what: str, error: BaseException) -> WorkerStartError:
     return problem
 
 
-def died_at_start(pid: int | None, code: int | None) -> WorkerStartError:
-    """The error for a worker that ended before it was ready, and said nothing."""
-    return WorkerStartError(f"worker {pid} ended while it was starting, with exit code {code}")
+def died_at_start(pid: int | None, code: int | None, output: str) -> WorkerStartError:
+    """The error for a worker that ended before it was ready; its stderr is all that it said."""
+    return WorkerStartError(f"worker {pid} ended while it was starting, with exit code {code}", output)
 
 
 def not_started(cause: BaseException) -> WorkerStartError:

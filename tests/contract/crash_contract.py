@@ -265,8 +265,9 @@ class CrashContract(Context):
     async def test_a_bootstrap_that_ends_its_process_is_a_start_error(self) -> None:
         factory = self.make_factory(bootstrap=tasks.exiting_bootstrap)
         async with self.pool(1, factory=factory) as pool:
-            with pytest.raises(WorkerStartError):
+            with pytest.raises(WorkerStartError, match="with exit code 3\n\nthere is no licence") as caught:
                 await pool.submit(tasks.echo, 1)
+        assert "there is no licence" in caught.value.traceback
 
     async def test_a_task_may_fork(self) -> None:
         async with self.worker() as worker:

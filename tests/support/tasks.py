@@ -7,6 +7,7 @@ find everything here; what fails or talks to the test is in modules of its own.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NoReturn
@@ -336,7 +337,8 @@ def broken_bootstrap(environment: Environment) -> NoReturn:
 
 
 def exiting_bootstrap(environment: Environment) -> NoReturn:
-    """A bootstrap that ends its process."""
+    """A bootstrap that complains, and ends its process."""
+    print("there is no licence", file=sys.stderr)
     os._exit(3)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -74,6 +75,19 @@ async def test_a_pool_whose_factory_works_again_goes_on() -> None:
 
     attempts = iter([True, True, False])
     async with WorkerPool(1, factory=Flaky()) as pool:
+        assert await pool.submit(tasks.echo, 1) == 1
+
+
+@pytest.mark.parametrize("nothing", ["", None])
+async def test_a_program_that_does_not_know_its_python_is_told_how_to_say_it(
+    nothing: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = sys.executable
+    monkeypatch.setattr(sys, "executable", nothing)
+    async with WorkerPool(1) as pool:
+        with pytest.raises(WorkerStartError, match=r"sys\.executable .*ProcessWorkerFactory\(executable="):
+            await pool.submit(tasks.echo, 1)
+    async with WorkerPool(1, factory=ProcessWorkerFactory(executable=python)) as pool:
         assert await pool.submit(tasks.echo, 1) == 1
 
 

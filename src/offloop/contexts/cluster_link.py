@@ -273,7 +273,7 @@ class ClusterLink(ProcessLink):
         if end.problem is not None:
             self._problem = WorkerStartError(end.problem)
         elif not self._was_ready and self._problem is None and not self._kill_asked:
-            self._problem = died_at_start(end.pid, end.code)
+            self._problem = died_at_start(end.pid, end.code, end.output)
         running = [(id, start) for id, start in end.started if id in self._outstanding.tasks]
         self._end(
             Exit(

@@ -376,7 +376,7 @@ class ProcessLink(Link):
         code = os.waitstatus_to_exitcode(status) if status is not None else None
         if killed := not self._was_ready and self._problem is None and not self._kill_asked:
             killed = (code is None or code < 0) and self._options.is_plain
-            self._problem = died_at_start(self.pid, code)
+            self._problem = died_at_start(self.pid, code, output)
         clean = self._said_bye and code == 0
         oom = self._oom.verdict(code, asked=self._kill_asked)
         exit = Exit(code, clean, started, self._problem, self._peak_rss, self.pid, stack, output, oom, ran)

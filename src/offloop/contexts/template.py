@@ -74,11 +74,20 @@ def rights() -> tuple[int, ...]:
 
 
 def interpreter(executable: str | None, env: Mapping[str, str], preload: tuple[str, ...]) -> Interpreter:
-    """The interpreter for a factory's options, as this process is now."""
+    """The interpreter for a factory's options, as this process is now.
+
+    Raises:
+        WorkerStartError: nobody says which program is Python, as in one that embeds it.
+    """
     environ = {**os.environ, **env}
+    python = executable or sys.executable
+    if not python:
+        raise WorkerStartError(
+            "sys.executable does not say where Python is; tell it: ProcessWorkerFactory(executable=...)"
+        )
     flags = tuple(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing does
     return Interpreter(
-        executable or sys.executable,
+        python,
         flags,
         frozenset(environ.items()),
         preload,
