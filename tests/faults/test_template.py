@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, Literal
 
 import psutil
@@ -246,6 +247,26 @@ async def test_a_template_that_hangs_ends_with_a_pool_that_is_left_in_haste() ->
 
     with pytest.raises(RuntimeError, match="left"):
         await leave()
+
+
+async def test_a_template_that_hangs_and_may_not_be_signalled_ends_with_its_pool(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("as it is for a program that has dropped root meanwhile")
+
+    (tmp_path / "hangs_as_it_is_loaded.py").write_text("import time\ntime.sleep(1000)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(template, "END_GRACE", 0.01)
+    monkeypatch.setattr(template, "PATIENCE", 0.01)
+    monkeypatch.setattr(os, "kill", refuse)
+    pool = WorkerPool(1, factory=ProcessWorkerFactory(preload=["hangs_as_it_is_loaded"]))
+    execution = pool.submit(abs, -1)
+    await asyncio.sleep(0.02)  # it may be reminded meanwhile
+    pool.kill()
+    with pytest.raises(WorkerKilled):
+        await execution
+    assert await pool.shutdown() == -signal.SIGKILL
 
 
 async def test_a_worker_that_is_forked_after_its_pool_was_killed_ends() -> None:

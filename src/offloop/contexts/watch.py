@@ -154,17 +154,18 @@ class ExitWatch:
         self.begin()
         return await asyncio.shield(self._ended)
 
-    def signal(self, number: int) -> None:
-        """Send a signal, if that is allowed: this program may have other ids than at the child's start."""
+    def signal(self, number: int) -> bool:
+        """Send a signal; whether that is allowed: this program may have other ids than it had at first."""
         try:
             self._process.send_signal(number)
         except PermissionError:
-            pass
+            return False
+        return True
 
     def kill(self) -> None:
         """Kill it; on Linux also where no signal may be sent."""
-        self.signal(signal.SIGKILL)
-        self._lifeline.close()
+        if not self.signal(signal.SIGKILL):
+            self._lifeline.close()
 
     @property
     def ended(self) -> asyncio.Future[int]:
