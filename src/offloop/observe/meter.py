@@ -114,7 +114,8 @@ class Meters:
     def worker_starts(self, meter: Meter, *, replaces: bool) -> None:
         """A worker is started; ``replaces`` says whether in place of one that retires."""
         # A lease's worker that could not start, and is tried again, was added to the past.
-        meter.starts, meter.restarts, meter.failed_starts, meter.sent = 1, 0, 0, 0
+        meter.starts, meter.restarts, meter.failed_starts = 1, 0, 0
+        meter.sent = meter.received = 0
         if replaces or self._vacant:
             meter.restarts = 1
             self._vacant -= not replaces
