@@ -171,11 +171,10 @@ class Scheduler(Keys[T]):
         environment existed yet.
         """
         begun = set(started)
-        stays = False
+        stays = worker.phase == STARTING and bool(worker.leases or worker.pinned)
         if worker.phase == STARTING:
             self.start_failed = True
             self._try_to_replace_again(worker)
-            stays = bool(worker.leases or worker.pinned)
         running = [item for item in worker.hand.values() if item.id in begun]
         left = [item for item in worker.hand.values() if item.id not in begun]
         worker.hand.clear()
@@ -184,10 +183,7 @@ class Scheduler(Keys[T]):
                 left.append(item)
         moved = [item for item in left if not item.pin]
         orphaned = [item for item in left if item.pin]
-        if stays:
-            self._reserve_again(worker)
-        else:
-            self._forget(worker)
+        (self._reserve_again if stays else self._forget)(worker)
         self.put_back(moved)
         return Loss(running, moved, orphaned)
 
