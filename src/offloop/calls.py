@@ -10,8 +10,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, H
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from offloop.checks import check_options, check_task
-from offloop.streams import OPTIONS as STREAM, Stream, stream_task
-from offloop.task import Task, not_callable
+from offloop.streams import OPTIONS as STREAM, Stream
+from offloop.task import CallableTask, Task, not_callable
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher
@@ -226,7 +226,26 @@ class Calls:
             TypeError: ``task`` is neither callable nor a task, or a task with arguments.
             StatusError, QueueFull, RuntimeError: as for `enqueue`.
         """
-        return self._stream(stream_task(task, args, kwargs), {})
+        return self._stream(task_of(task, args, kwargs, by="stream"), {})
 
     def _stream(self, task: TaskLike[Any], options: dict[str, Any]) -> Stream[Any]:
         return Stream(self._dispatcher.enqueue(task, {**options, **STREAM, **(self._usual or {})}))
+
+
+def task_of(given: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, by: str) -> Any:
+    """The task for what is a task or a callable.
+
+    Args:
+        given: which.
+        args, kwargs: a callable's arguments.
+        by: the function that was given them.
+
+    Raises:
+        TypeError: it is neither, or a task with arguments.
+    """
+    if not isinstance(given, type) and callable(getattr(given, "run", None)):
+        if args or kwargs:
+            raise TypeError(f"a task takes no arguments; {by}(function, ...) passes them on")
+        return given
+    function: Callable[..., Any] = given
+    return CallableTask.of(function, args, kwargs)

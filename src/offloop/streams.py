@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from offloop.execution import Execution
 from offloop.lookout import BUDGET
 from offloop.loopend import refuse_elsewhere
 from offloop.reentry import InUseError
-from offloop.task import CallableTask, describe
+from offloop.task import describe
 from offloop.wire.credit import ReceiveWindow
 from offloop.wire.frames import CREDIT, STREAMED
 
@@ -242,17 +242,3 @@ async def _iterate(consumer: _Consumer) -> AsyncGenerator[Any, None]:
         await inbox.aclose()
         raise
     await inbox.aclose()
-
-
-def stream_task(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The task for the arguments of ``stream``.
-
-    Raises:
-        TypeError: it is neither a task nor callable, or a task with arguments.
-    """
-    if not isinstance(task, type) and callable(getattr(task, "run", None)):
-        if args or kwargs:
-            raise TypeError("a task takes no arguments; stream(function, ...) passes them on")
-        return task
-    function: Callable[..., Any] = task
-    return CallableTask.of(function, args, kwargs)

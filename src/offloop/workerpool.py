@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from importlib import import_module
 from typing import Any, overload
 
-from offloop.calls import P, R
+from offloop.calls import P, R, task_of
 from offloop.checks import as_int, as_int_or_none, check_seconds
 from offloop.contexts import resolve_factory
 from offloop.cpus import usable_cpus
@@ -19,8 +19,9 @@ from offloop.errors import WorkerError
 from offloop.execution import Execution
 from offloop.lease import LeasedWorker
 from offloop.policy import Policy
+from offloop.protocols import TaskLike
 from offloop.scheduling.state import Limits
-from offloop.task import CallableTask, Task
+from offloop.task import Task
 from offloop.worker import Worker, WorkerFactory
 
 # The default context: else its import would be part of the first pool's start.
@@ -145,6 +146,8 @@ class WorkerPool(Worker):
     @overload
     async def broadcast(self, fn: Task[R], /) -> list[R]: ...
     @overload
+    async def broadcast(self, fn: TaskLike[Any], /) -> list[Any]: ...
+    @overload
     async def broadcast(
         self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> list[R]: ...
@@ -154,11 +157,11 @@ class WorkerPool(Worker):
     ) -> list[list[R]]: ...
     @overload
     async def broadcast(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> list[R]: ...
-    async def broadcast(self, fn: Callable[..., Any] | Task[Any], /, *args: Any, **kwargs: Any) -> list[Any]:
+    async def broadcast(self, fn: Any, /, *args: Any, **kwargs: Any) -> list[Any]:
         """Run something once in every running worker.
 
         Args:
-            fn: a function, called with the arguments; or a `Task`, which gets
+            fn: a function, called with the arguments; or a task, which gets
                 each worker's environment.
 
         Returns:
@@ -174,10 +177,7 @@ class WorkerPool(Worker):
         It raises the first error of the function's, and the others' results are lost.
         Cancelling this call cancels what has not finished.
         """
-        if isinstance(fn, Task) and (args or kwargs):
-            raise TypeError("a task takes no arguments; broadcast(function, ...) passes them on")
-        # To pyright a callable that is a Task as well is a task of something unknown.
-        task: Task[Any] = fn if isinstance(fn, Task) else CallableTask(fn, *args, **kwargs)  # pyright: ignore[reportUnknownVariableType]
+        task = task_of(fn, args, kwargs, by="broadcast")
         dispatcher = self._dispatcher
         dispatcher.check_open()
         numbers = dispatcher.scheduler.running_numbers()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,6 +89,7 @@ class EnvironmentContract(Context):
             await asyncio.gather(*held)
             await pool.enqueue(tasks.Remember("key", "value"))
             assert sorted(await pool.broadcast(tasks.Recall("key")), key=str) == [None, "value"]
+            assert sorted(await pool.broadcast(SimpleNamespace(run=len))) == [1, 2]
 
 
 class BootstrapContract(Context):
