@@ -183,8 +183,7 @@ class Dispatcher:
                 self._vigil.keep(self.loop, item, item.kind.seconds)
         else:
             self._carry_out(self.scheduler.plan(now), now)
-        if self.room.waiters or self.room.watchers:
-            self.room.announce(self)
+        self.room.announce(self)
         if self.status != OPEN:
             self._finish_if_done()
         elif self._idle_timer.is_free and self.loop is not None:
@@ -334,6 +333,7 @@ class Dispatcher:
     def worker_ended(self, handle: WorkerHandle, code: int | None) -> None:
         """A worker is gone, and its tasks are accounted for."""
         del self.handles[handle.state.number]
+        self.room.may_have_ended = True
         if code and self.status != OPEN:
             self.exit_code = self.exit_code or code
         self.schedule_turn()

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import operator
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, ExitStack, aclosing
 from time import perf_counter
 from typing import Any, TypeAlias
 
@@ -231,7 +231,7 @@ class AsyncInput:
     async def aclose(self) -> None:
         """Stop, and wait until the inputs are closed; raises what they raise."""
         self.stop()
-        has_ended = self.reader is None
+        has_ended = self.reader is None or self.reader.done()
         if self.reader is not None:
             if not self._is_leaving:
                 self.reader.cancel()
@@ -295,16 +295,16 @@ async def _next_row(iterators: list[Any]) -> tuple[Any, ...]:
 
 
 async def _close(iterators: list[Any]) -> None:
-    try:
-        _close_generators(iterators)
-    finally:
-        for iterator in iterators:
+    async with AsyncExitStack() as closing:  # each of them, whatever another one raises
+        for iterator in reversed(iterators):
             if hasattr(iterator, "aclose"):
-                await iterator.aclose()
+                closing.push_async_callback(iterator.aclose)
+        closing.callback(_close_generators, iterators)
 
 
 def _close_generators(iterators: Sequence[Any]) -> None:
     # Generators only: a file has a `close` too, and is its owner's to close.
-    for iterator in iterators:
-        if isinstance(iterator, Generator):
-            iterator.close()  # pyright: ignore[reportUnknownMemberType] -- of unknown item types
+    with ExitStack() as closing:
+        for iterator in reversed(iterators):
+            if isinstance(iterator, Generator):
+                closing.callback(iterator.close)  # pyright: ignore[reportUnknownMemberType] -- of unknown item types

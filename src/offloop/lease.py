@@ -207,6 +207,7 @@ class LeasedWorker(Worker):
 def _release(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]]) -> None:
     """End a lease.  No method: a finaliser has it called when the lease itself is gone."""
     dispatcher.scheduler.release(worker)
+    dispatcher.room.may_have_ended = True
     dispatcher.schedule_turn()
 
 

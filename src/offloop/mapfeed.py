@@ -121,7 +121,7 @@ class Feed:
         self._is_stopped = True
         if self._input is not None:
             self._input.stop()
-        if self._pump is not None:
+        if self._pump is not None and not self._pump.done():
             self._is_interrupted = True
             self._pump.cancel()
         # The last ones first: else one that waits behind a running one could start in between.

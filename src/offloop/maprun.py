@@ -304,11 +304,11 @@ class MapRun:
     def _start(self, loop: asyncio.AbstractEventLoop) -> Feed:
         options = self._options
         workers = _parallelism(self._worker)
-        iterables, self._iterables = self._iterables, ()  # which are the feed's from now on
+        iterables = self._iterables
         self.total = known_length(iterables)
         if options.progress is not None:
             self._reporter = Reporter(options.progress, loop.time)
-        return Feed(
+        feed = Feed(
             self._worker,
             functools.partial(CallableTask, run_star_chunk if self._star else run_chunk, self._fn),
             iterables,
@@ -320,6 +320,8 @@ class MapRun:
             on_sent=self._chunks.append if options.ordered else lambda _: None,
             on_done=self._on_done,
         )
+        self._iterables = ()  # which are the feed's from now on
+        return feed
 
     def _chunker(self, workers: int, *, may_bet: bool) -> Chunker:
         kind_of = getattr(self._worker, "_kind_of", None)

@@ -29,6 +29,17 @@ class Room:
         self.waiters: deque[asyncio.Future[None]] = deque()
         #: Who waits for something else and is told of the end, by what tells whether it has come: it raises.
         self.watchers: dict[Callable[[Exception], object], Callable[[], object]] = {}
+        #: Whether a worker or a lease has ended since they were asked.
+        self.may_have_ended = False
+
+    def _tell_of_ends(self) -> None:
+        self.may_have_ended = False
+        for tell, check in [*self.watchers.items()]:
+            try:
+                check()
+            except OffloopError as error:
+                del self.watchers[tell]
+                tell(error.with_traceback(None))
 
     def is_left(self, outstanding: int) -> bool:
         """Whether there is room for another task beside that many."""
@@ -55,12 +66,10 @@ class Room:
 
     def announce(self, dispatcher: Dispatcher) -> None:
         """Wake as many of those who wait as there is room for; or all, if there never will be."""
-        for tell, check in [*self.watchers.items()]:
-            try:
-                check()
-            except OffloopError as error:
-                del self.watchers[tell]
-                tell(error.with_traceback(None))
+        if self.watchers and (self.may_have_ended or not dispatcher.is_open):
+            self._tell_of_ends()
+        if not self.waiters:
+            return
         most = self.most if dispatcher.is_open else None
         places = inf if most is None else most - dispatcher.outstanding
         woken = 0

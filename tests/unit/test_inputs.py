@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from offloop.inputs import SyncInput
+from offloop.inputs import SyncInput, read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
 
 def taken(iterable: Iterable[Any], size: int) -> list[list[Any]]:
@@ -105,3 +105,35 @@ def test_a_ctrl_c_in_an_input_does_not_wait_for_the_rows_read_ahead() -> None:
     rows, error = source.take(2)
     assert rows == [0, 1]
     assert isinstance(error, KeyboardInterrupt)
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_each_input_is_closed_whatever_another_one_raises(is_async: bool) -> None:
+    closed: list[int] = []
+
+    def rows(number: int) -> Iterator[int]:
+        try:
+            yield from range(9)
+        finally:
+            closed.append(number)
+            raise LookupError(number)
+
+    async def async_rows(number: int) -> AsyncIterator[int]:
+        try:
+            for row in range(9):
+                yield row
+        finally:
+            closed.append(number)
+            raise LookupError(number)
+
+    if is_async:
+        reading = read_rows([async_rows(0), rows(1), async_rows(2)])
+        await anext(reading)
+        with pytest.raises(LookupError):
+            await reading.aclose()
+    else:
+        source = SyncInput([rows(0), rows(1), rows(2)])
+        source.take(1)
+        with pytest.raises(LookupError):
+            source.close()
+    assert sorted(closed) == [0, 1, 2]

@@ -374,3 +374,24 @@ async def test_asking_for_one_result_after_the_other_gives_others_their_turns(
     asyncio.get_running_loop().call_soon(tick)
     assert [await anext(results) for _ in range(2999)][-1] == 2999**2
     assert ticks >= 2999 // maprun.BLOCK
+
+
+@pytest.mark.parametrize("later", range(8))
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_closing_raises_nothing_that_an_input_raised_before(later: int, is_async: bool) -> None:
+    async with WorkerPool(1, factory=InlineWorkerFactory()) as pool:
+        results = pool.map(square, afailing() if is_async else failing())
+        await anext(results)
+        for _ in range(later):
+            await asyncio.sleep(0)
+        await results.aclose()
+
+
+def failing() -> Iterator[int]:
+    yield from range(3)
+    raise OSError("behind what was asked for")
+
+
+async def afailing() -> AsyncIterator[int]:
+    for number in failing():
+        yield number

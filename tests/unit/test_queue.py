@@ -11,7 +11,7 @@ from fakeworld import Item
 from hypothesis import given, strategies as st
 
 from offloop.scheduling.estimate import Kind
-from offloop.scheduling.queue import SWEEP, TaskQueue
+from offloop.scheduling.queue import MOST_EMPTY, SWEEP, TaskQueue
 
 KINDS = [Kind(), Kind()]
 
@@ -122,6 +122,20 @@ def test_a_priority_that_is_used_up_leaves_nothing() -> None:
     last = make_item(1)
     queue.push(last)
     assert queue.pop() is last
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_priorities_of_cancelled_items_do_not_pile_up(sign: int) -> None:
+    queue: TaskQueue[Item] = TaskQueue()
+    kept = make_item(0, priority=sign)
+    queue.push(kept)
+    for id in range(2, 10 * MOST_EMPTY):
+        item = make_item(id, priority=sign * id)
+        queue.push(item)
+        queue.discard(item)
+    assert len(queue._lanes) <= 2 + MOST_EMPTY
+    assert len(queue._above) + len(queue._below) == len(queue._lanes) - 1
+    assert (queue.pop(), len(queue)) == (kept, 0)
 
 
 class Unseen(dict[int, deque[Item]]):

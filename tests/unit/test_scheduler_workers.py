@@ -26,6 +26,35 @@ def test_many_workers_are_started_and_stopped_a_few_at_a_time() -> None:
     assert stopped == [MOST_AT_ONCE] * 3 + [1]
 
 
+def test_so_are_those_of_keys_and_leases_and_those_in_place_of_others() -> None:
+    count = 2 * MOST_AT_ONCE
+    world = make_world(count)
+    for key in range(count):
+        world.enqueue(key=str(key))
+    for _ in range(count):
+        world.enqueue(pin=world.lease().number)
+    assert len(world.turn().start) <= MOST_AT_ONCE
+    assert world.scheduler.more
+    world.drain()
+    world, workers = ready_world(count)
+    for worker in workers:
+        world.scheduler.replace(worker)
+    assert len(world.turn().start) <= MOST_AT_ONCE
+    world.drain()
+    assert all(worker.phase == GONE for worker in workers)
+
+
+def test_a_worker_that_starts_for_a_key_is_not_counted_on_by_others() -> None:
+    world = make_world(3)
+    world.enqueue(key="a")
+    world.drain()
+    world.enqueue(key="a")
+    world.enqueue(key="b")
+    world.turn()
+    world.enqueue()
+    assert len(world.turn().start) == 1
+
+
 class TestTheShortWay:
     """Of a task that is all there is to decide about; `shortcuts.lone_plan` holds it against the long one."""
 

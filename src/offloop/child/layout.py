@@ -10,6 +10,7 @@ import os
 import sys
 from _pickle import PickleBuffer
 from collections.abc import Sequence
+from itertools import islice
 from struct import Struct
 
 from offloop.child.lowlevel import sockets
@@ -30,14 +31,15 @@ QUICK = 1 << 18
 #: Larger bytes the parent copies in slices, so that its event loop has its turns.
 LONG = 1 << 21
 
+#: What pickle copies, unless it is marked.
+BYTES = frozenset({bytes, bytearray})
+#: What may hold such an argument once more, and how many parts are looked at, at some 30 ns each.
+CONTAINERS, MOST_PARTS = frozenset({list, tuple, dict}), 1000
+
 #: Where a part lies: behind this table, in a segment of the sender's, or in one of the receiver's.
 HERE, MINE, YOURS = range(3)
 _ENTRY = Struct("<BxxxIQQ")
 _COUNT = Struct("<I")
-
-
-#: How `bytes` and a `bytearray` begin in a pickle: the opcode, and how many bytes tell the size.
-_OPENINGS = ((b"B", 4), (b"\x8e", 8), (b"\x96", 8))
 
 
 class Copy:
@@ -102,37 +104,44 @@ class _Shared:
         return copied, (kind, buffer)
 
 
-def shared(values: tuple[Any, ...], marked: dict[int, _Shared] | None = None) -> tuple[Any, ...]:
+def shared(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """The same values, large bytes among them marked to go out of band.
+
+    Not if one of the others, a container, holds them as well: what is given twice is one object
+    there, too, which of marked ones only those are that are given by themselves.
 
     Args:
         values: a task's arguments.
-        marked: what was marked already, by id: what is given twice is one object there, too.
     """
     types = {*map(type, values)}
     if bytes not in types and bytearray not in types:
         return values
-    marked = {} if marked is None else marked
-    return tuple(
-        marked.setdefault(id(value), _Shared(value))
-        if type(value) in (bytes, bytearray) and len(value) >= THRESHOLD
-        else value
-        for value in values
-    )
+    large = {id(value): value for value in values if type(value) in BYTES and len(value) >= THRESHOLD}
+    if not large or _lies_within(values, large):
+        return values
+    marked = {key: _Shared(value) for key, value in large.items()}
+    return tuple(marked.get(id(value), value) for value in values)
 
 
 def shared_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The same for positional and for keyword arguments."""
-    marked: dict[int, _Shared] = {}
-    return shared(args, marked), dict(zip(kwargs, shared(tuple(kwargs.values()), marked), strict=True))
+    values = shared((*args, *kwargs.values()))
+    return values[: len(args)], dict(zip(kwargs, values[len(args) :], strict=True))
 
 
-def repeats(pickled: bytes, buffers: Sequence[memoryview]) -> bool:
-    """Whether a pickle may also hold what was left out of it: bytes that another argument refers to."""
-    for size in {buffer.nbytes for buffer in buffers}:
-        told = size.to_bytes(8, "little")
-        if size < len(pickled) and any(code + told[:width] in pickled for code, width in _OPENINGS):
-            return True
+def _lies_within(values: Sequence[Any], large: dict[int, Any]) -> bool:
+    """Whether a container, or one within it, has one of these, as far as `MOST_PARTS` parts tell."""
+    left = MOST_PARTS
+    containers = [value for value in values if type(value) in CONTAINERS]
+    while containers and left > 0:
+        container = containers.pop()
+        parts = container.values() if hasattr(container, "values") else container
+        for part in islice(parts, left):
+            if id(part) in large:
+                return True
+            if type(part) in CONTAINERS:
+                containers.append(part)
+        left -= len(container)
     return False
 
 

@@ -7,7 +7,7 @@ from time import monotonic
 
 from offloop.child import layout
 from offloop.child.exchange import Exchange
-from offloop.child.layout import JOIN, LONG, QUICK, Copy, LargeBuffers, Part, WithDescriptor, shared
+from offloop.child.layout import BYTES, JOIN, LONG, QUICK, Copy, LargeBuffers, Part, WithDescriptor, shared
 from offloop.child.lowlevel import sockets
 from offloop.child.modules import NewModules, SearchPath
 from offloop.child.receiving import Receiver
@@ -59,8 +59,6 @@ if TYPE_CHECKING:
     Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
     LaidOut = tuple[int, int, list[Part]]
 
-#: Results that large payloads are made for, and which pickle does not lay out by itself.
-BYTES = frozenset({bytes, bytearray})
 #: Results of these types can always be loaded.
 PLAIN = frozenset({bool, int, float, str, bytes, list, tuple, dict, set})
 #: Items of a stream wait at most this long, in seconds, for the next one to be sent with.

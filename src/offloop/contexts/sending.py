@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any
 
 from offloop.child import layout
-from offloop.child.layout import JOIN, QUICK, Copy, LargeBuffers, Part, repeats, shared, shared_call
+from offloop.child.layout import JOIN, QUICK, Copy, LargeBuffers, Part, shared, shared_call
 from offloop.contexts.imports import PathWatch, path_entries
 from offloop.contexts.lending import Lending
 from offloop.contexts.outbox import Outbox
@@ -81,10 +81,9 @@ class Sender:
                 if fn is None or not (ref := reference(fn)):
                     self._add(RUN, 0, item, item.task)
                 elif item.kwargs:
-                    plain = item.args, item.kwargs
-                    self._add(CALL, ref, item, shared_call(*plain), plain)
+                    self._add(CALL, ref, item, shared_call(item.args, item.kwargs))
                 elif (args := item.args) and not _are_atoms(args):
-                    self._add(CALL_ARGS, ref, item, shared(args), args)
+                    self._add(CALL_ARGS, ref, item, shared(args))
                 else:
                     payload = dumps(args, PROTOCOL) if args else b""
                     if (size := len(payload)) > self.inlined:
@@ -130,14 +129,10 @@ class Sender:
             self._parts.append(b"".join(self._small))
             self._small.clear()
 
-    def _add(self, kind: int, ref: int, item: Sendable, content: object, plain: object = None) -> None:
-        """Pickle a task, or its arguments; ``plain`` is the same with no bytes marked to go out of band."""
+    def _add(self, kind: int, ref: int, item: Sendable, content: object) -> None:
         buffers = LargeBuffers()
         began = monotonic()
         pickled = self._encoder.encode(content, buffers.take)
-        if plain is not None and content is not plain and repeats(pickled, buffers):
-            buffers.clear()
-            pickled = self._encoder.encode(plain, buffers.take)
         if (seconds := monotonic() - began) > MOMENT:
             item.pickling = seconds
         self._add_pickled(kind, ref, item, pickled, buffers)

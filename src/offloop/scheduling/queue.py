@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from offloop.scheduling.estimate import Kind
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Dead entries are swept out when there are this many, and more than live ones.
 SWEEP = 1024
+#: Empty lanes are dropped when there are this many, and more than others.
+MOST_EMPTY = 64
 
 
 class Item(Protocol):
@@ -49,6 +51,7 @@ class TaskQueue(Generic[T]):
         self._above: list[int] = []
         self._below: list[int] = []
         self._unusual = 0  # how many entries have those
+        self._emptied = 0  # how many of their lanes, at the most, are empty as all was discarded
         self._dead = 0
 
     def __len__(self) -> int:
@@ -163,6 +166,18 @@ class TaskQueue(Generic[T]):
         self._dead -= dropped
         if priority:
             self._unusual -= dropped
+            self._emptied += not lane
+            if self._emptied > max(MOST_EMPTY, len(self._lanes) // 2):
+                self._drop_empty_lanes()
+
+    def _drop_empty_lanes(self) -> None:
+        """Drop those that nothing was taken from, as all in them was discarded."""
+        self._emptied = 0
+        self._lanes = {at: lane for at, lane in self._lanes.items() if lane or not at}
+        self._above = [-at for at in self._lanes if at > 0]
+        self._below = [-at for at in self._lanes if at < 0]
+        heapify(self._above)
+        heapify(self._below)
 
     def _sweep(self) -> None:
         """Drop the dead entries; lanes that are left empty go as those do that are emptied otherwise."""

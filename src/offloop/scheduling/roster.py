@@ -179,8 +179,8 @@ class Roster(Generic[T]):
     def _replacements(self) -> list[WorkerState[T]]:
         """A new worker for each that retires, unless a lease took its place meanwhile."""
         retiring = [w for w in self.workers.values() if w.replacement is None and w.is_to_be_replaced]
-        room = self.limits.max_workers - self._living()
-        replacements = [self._new() for _ in retiring[: max(room, 0)]]
+        room = max(self.limits.max_workers - self._living(), 0)
+        replacements = [self._new() for _ in range(self._some_of(min(len(retiring), room)))]
         if self.start_failed:  # an unused lease that has a place is to show whether one can be started
             replacements += [w for w in self.workers.values() if w.phase == RESERVED and w.leases]
         pairs = list(zip(retiring, replacements, strict=False))

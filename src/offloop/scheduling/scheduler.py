@@ -362,8 +362,9 @@ class Scheduler(Keys[T]):
             self._forget_unused(worker)  # its tasks may have been cancelled
         is_held = self._is_held
         start = [] if self.closing or is_held else self._replacements()
-        start += [w for w in reserved if w.outstanding and w not in start]
-        starting = sum(w.phase == STARTING for w in self.workers.values()) if self.queue else 0
+        called = [w for w in reserved if w.outstanding and w not in start]
+        start += called[: self._some_of(len(called))]
+        starting = sum(w.is_starting_for_nothing for w in self.workers.values()) if self.queue else 0
         starting += sum(not w.leases for w in self._idle) if self._cut else 0  # the next plan serves them
         wanted = len(self.queue) - starting - sum(not w.outstanding for w in start)
         living = self._living()

@@ -44,6 +44,8 @@ LOOK_AGAIN = 64
 #: … and how many such functions are remembered.
 MOST_CHANGING = 1000
 
+#: Payloads up to this many bytes cost nothing to keep.
+SMALL = 256
 #: Payloads above this many bytes in all are evicted too, oldest first.
 MAX_BYTES = 64 << 20
 
@@ -67,7 +69,7 @@ class Definition:
     Attributes:
         number: its number, unique in its `Definitions`.
         obj: the function or class.
-        payload: its pickle; empty once it is retired, and no worker will be sent it.
+        payload: its pickle; if it is large, empty once it is retired, and no worker will be sent it.
         size: that of its pickle, in bytes.
         captures: what must still hold for it to be valid; None if it always is.
         needs: definitions that its payload refers to.
@@ -246,7 +248,8 @@ class Definitions:
         if self._by_object.get(id(definition.obj)) is definition:
             del self._by_object[id(definition.obj)]
         definition.captures = _RETIRED
-        definition.payload = b""
+        if definition.size > SMALL:
+            definition.payload = b""
         self._bytes -= definition.size
         self._keep_for_a_while(definition)
         self._objects[definition.number] = definition.obj

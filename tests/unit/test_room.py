@@ -1,0 +1,34 @@
+"""Those who wait for a queue's room, or for the end of a worker."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from offloop.errors import StatusError
+from offloop.room import Room
+
+
+def test_who_watches_is_asked_only_where_something_may_have_ended() -> None:
+    room, dispatcher = Room(None, 1), SimpleNamespace(is_open=True, outstanding=0)
+    asked: list[str] = []
+    told: list[Exception] = []
+
+    def check() -> None:
+        asked.append("here")
+        if not dispatcher.is_open:
+            raise StatusError("the end")
+
+    room.watchers[told.append] = check
+    announced: Any = dispatcher
+    for _ in range(3):  # each turn of a busy pool
+        room.announce(announced)
+    assert not asked
+    room.may_have_ended = True
+    for _ in range(3):
+        room.announce(announced)
+    assert len(asked) == 1
+    dispatcher.is_open = False
+    room.announce(announced)
+    assert [str(error) for error in told] == ["the end"]
+    assert not room.watchers
