@@ -183,7 +183,12 @@ class WorkerPool(Worker):
         numbers = dispatcher.scheduler.running_numbers()
         dispatcher.room.check(dispatcher.outstanding, len(numbers))
         executions = [dispatcher.enqueue(task, {"pin": number}) for number in numbers]
-        return [result for each in await asyncio.gather(*map(_results, executions)) for result in each]
+        try:
+            return [result for each in await asyncio.gather(*map(_results, executions)) for result in each]
+        except asyncio.CancelledError:  # which does not come to those of `_results` that have not begun
+            for execution in executions:
+                execution.cancel()
+            raise
 
     async def recycle(self) -> None:
         """Replace every worker, one after the other: the new one is started before the old one retires.

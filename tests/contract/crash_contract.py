@@ -6,6 +6,7 @@ import asyncio
 import os
 import pickle
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -220,6 +221,16 @@ class CrashContract(Context):
             await pool.submit(tasks.echo, 1)
             with pytest.raises(WorkerCrashed, match="while running"):
                 await pool.broadcast(tasks.exit_process, 3)
+
+    async def test_a_broadcast_that_is_cancelled_as_it_begins_goes_on_nowhere(self) -> None:
+        async with self.pool(1) as pool:
+            await pool.submit(tasks.echo, 1)
+            broadcast = asyncio.ensure_future(pool.broadcast(time.sleep, 300))
+            await asyncio.sleep(0)
+            broadcast.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await broadcast
+            assert await pool.submit(tasks.echo, 2) == 2
 
     @pytest.mark.parametrize("retries", [0, 3])
     async def test_a_worker_of_its_own_ends_with_its_crash(self, gate: Gate, retries: int) -> None:

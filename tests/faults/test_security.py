@@ -181,7 +181,7 @@ def test_a_program_that_drops_root_has_its_new_workers_without_and_gets_rid_of_t
 ) -> None:
     done = run_script(
         """
-        import asyncio, os, offloop
+        import asyncio, os, psutil, offloop
 
         def group():
             return os.getgid()
@@ -200,6 +200,7 @@ def test_a_program_that_drops_root_has_its_new_workers_without_and_gets_rid_of_t
                 os.setgid(54321)
                 await pool.recycle()
                 print(await pool.submit(group))
+                print(len(psutil.Process().children()))  # what started the former one has ended with it
                 os.setuid(54321)  # who may well not be able to read this Python: no worker is started here
                 try:
                     await pool.options(timeout=0.05).submit(stubborn)
@@ -210,5 +211,5 @@ def test_a_program_that_drops_root_has_its_new_workers_without_and_gets_rid_of_t
         """,
         tmp_path,
     )
-    assert done.stdout.splitlines() == ["True", "54321", "it is over"]
+    assert done.stdout.splitlines() == ["True", "54321", "1", "it is over"]
     assert done.stderr == ""

@@ -13,6 +13,7 @@ from fakepool import FakePool, run_map, turns, until_failure
 from hypothesis import given, settings, strategies as st
 
 from offloop import mapfeed
+from offloop.child import chunk
 from offloop.errors import WorkerCrashed
 from offloop.mapchunk import weight_of
 from offloop.scheduling import chunking
@@ -21,8 +22,9 @@ from offloop.scheduling.chunking import MOST_BET, MOST_ITEMS, MOST_OBJECTS
 
 @pytest.fixture(autouse=True)
 def _no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While rows are pulled and sent: a busy machine would have chunks shrink."""
-    monkeypatch.setattr(mapfeed, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+    """While rows are pulled and sent, and run: a busy machine would have chunks shrink."""
+    for module in (mapfeed, chunk):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: 0.0))
 
 
 def echo(item: Any) -> Any:

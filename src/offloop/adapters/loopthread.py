@@ -201,16 +201,15 @@ class LoopThread:
 
     def _start(self) -> None:
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="offloop-executor", daemon=False)
+            loop = _new_event_loop()  # here, where whoever needs it hears why there is none
+            thread = threading.Thread(target=self._run, args=(loop,), name="offloop-executor", daemon=False)
             _at_exit.add(self)
             try:
-                self._loop = _new_event_loop()  # here, where whoever needs it hears why there is none
                 thread.start()
                 self._thread = thread
             except BaseException:  # a Ctrl-C, too, after which the thread may yet run: see `_run`
                 _at_exit.discard(self)
-                if self._loop is not None:
-                    self._loop.close()
+                loop.close()
                 raise
 
     def _wake(self) -> None:
@@ -227,12 +226,12 @@ class LoopThread:
 
     # -- on the loop's thread -------------------------------------------------
 
-    def _run(self) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:  # `_start` has it until it is over
             if self._thread is not threading.current_thread():
+                loop.close()
                 return  # it was interrupted, and counts as not started
-        loop = self._loop
-        assert loop is not None, "it was made first"
+            self._loop = loop
         try:
             with asyncio.Runner(loop_factory=lambda: loop):
                 serving = loop.create_task(self._serve())
@@ -329,8 +328,9 @@ class LoopThread:
 def _new_event_loop() -> asyncio.AbstractEventLoop:
     """An event loop, or an `OSError`: one that gets only some of its descriptors complains when it goes."""
     with DefaultSelector():
-        for end in socketpair():
-            end.close()
+        one, other = socketpair()
+        with one, other:
+            pass
     return asyncio.new_event_loop()
 
 

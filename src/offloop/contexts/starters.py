@@ -54,13 +54,14 @@ class TemplateStarter(Starter):
 
     A template that died is started again with the next worker; those that it was asked for
     and did not tell of are to be started ``alone``.  One that has other rights than this process
-    has by now forks no more, but stays: its workers would end with it.
+    has by now forks no more, and ends with its last worker.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, python: Interpreter) -> None:
         self._loop = loop
         self._python = python
-        self._templates: dict[Interpreter, TemplateProcess] = {}
+        self._template: TemplateProcess | None = None
+        self._former: list[TemplateProcess] = []  # which have workers yet
         self._foreseen: list[str] = []
 
     @property
@@ -71,32 +72,34 @@ class TemplateStarter(Starter):
     def spawn(self, fds: tuple[int, int, int], asker: Spawned) -> None:
         """Have the template fork a worker; should it die meanwhile, ``asker`` hears of a `TemplateLost`."""
         python = self._python._replace(rights=rights())
-        template = self._templates.get(python)
-        if template is not None and template.lost:
-            del self._templates[python]
-            template.release()
+        template = self._template
+        if template is not None and (template.lost or template.python != python):
+            template.retire()
+            self._former = [each for each in (*self._former, template) if not each.dropped()]
             template = None
         if template is None:
-            template = self._templates[python] = TemplateProcess.obtain(self._loop, python, LIMIT)
+            template = self._template = TemplateProcess.obtain(self._loop, python, LIMIT)
             template.preload(self._foreseen)
         template.spawn(fds, asker)
 
     def learn(self, modules: Sequence[str]) -> None:
         """Have the template import them, where that is safe, before it forks the next worker."""
-        if not self._templates:
-            self._foreseen += modules
-        for template in self._templates.values():
-            template.preload(modules)
+        self._foreseen += modules
+        if self._template is not None:
+            self._template.preload(modules)
 
     def release(self) -> None:
         """Let go of the template; its last user ends it."""
-        for template in self._templates.values():
+        for template in self._all():
             template.release()
 
     async def wait_ended(self) -> None:
         """Wait until the template is gone, if this was its last user."""
-        for template in self._templates.values():
+        for template in self._all():
             await template.wait_ended()
+
+    def _all(self) -> list[TemplateProcess]:
+        return [*self._former, *([] if self._template is None else [self._template])]
 
 
 class ExecStarter(Starter):

@@ -183,8 +183,9 @@ class TemplateProcess:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, python: Interpreter, limit: int) -> None:
         self._loop = loop
-        self._python = python
+        self.python = python
         self._users = 0
+        self._is_retired = False
         self._requests: dict[int, Spawned] = {}
         self._queue: list[tuple[bytes, tuple[int, ...]]] = []  # frames, with the descriptors that go along
         self._preloaded: set[str] = set()
@@ -219,6 +220,7 @@ class TemplateProcess:
         if template is None or template.lost:
             template = templates[python] = cls(loop, python, limit)
         template._users += 1
+        template._is_retired = False
         return template
 
     @property
@@ -236,8 +238,23 @@ class TemplateProcess:
         self._users -= 1
         if self._users == 0:
             templates = self._shared.get(self._loop, {})
-            if templates.get(self._python) is self:
-                del templates[self._python]
+            if templates.get(self.python) is self:
+                del templates[self.python]
+            self._close()
+
+    def retire(self) -> None:
+        """It forks no more, for nobody, and ends with its last worker."""
+        self._is_retired = True
+        self._close_if_idle()
+
+    def dropped(self) -> bool:
+        """Release it, if it has ended; whether it has."""
+        if self.lost:
+            self.release()
+        return self.lost
+
+    def _close_if_idle(self) -> None:
+        if self._is_retired and not self._workers and not self._requests:
             self._close()
 
     async def wait_ended(self) -> None:
@@ -332,10 +349,12 @@ class TemplateProcess:
         elif kind == NOT_SPAWNED:
             error = OSError(ref, os.strerror(ref))
             self._requests.pop(id).not_spawned(WorkerStartError(f"a worker could not be forked: {error}"))
+            self._close_if_idle()
         elif kind == EXITED:
             worker = self._workers.pop(ref, None)
             if worker is not None:
                 worker.ended(id, int(peak))
+            self._close_if_idle()
 
     def _close(self) -> None:
         """Let go of the template, which ends it; or take note that it ended by itself."""
