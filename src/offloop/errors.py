@@ -87,7 +87,7 @@ class WorkerCrashed(WorkerError):
         peak_rss: its highest resident memory, in bytes, or None where that is unknown.
         out_of_memory: whether the kernel's OOM killer did it: True if the counter of
             its victims rose, False if not (or if it was no SIGKILL), None if unknown.
-        output: the tail of the worker's stderr.
+        output: the tail of what the worker's Python code wrote to stderr.
     """
 
     def __init__(
