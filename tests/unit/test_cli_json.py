@@ -84,11 +84,26 @@ def test_common_values_become_what_is_nearest_in_json(value: object, plain: obje
         ({np.int64(3): 4, np.bool_(True): 5}, {"3": 4, "true": 5}),
         ({datetime.date(2026, 1, 2): 3, np.datetime64("2026-01-03"): 4}, {"2026-01-02": 3, "2026-01-03": 4}),
         ({Path("a"): {b"b": 1}, None: 2, 1.5: 3}, {"a": {"b'b'": 1}, "null": 2, "1.5": 3}),
-        ({"a": 1, Path("a"): 2, frozenset([1]): 3}, {"a": 1, repr(Path("a")): 2, "frozenset({1})": 3}),
+        ({(1, 2): 2, frozenset([1]): 3}, {"(1, 2)": 2, "frozenset({1})": 3}),
     ],
 )
 def test_what_json_cannot_express_is_replaced_in_its_own_place(value: object, plain: object) -> None:
     assert json.loads(to_json({"value": value, "bad": math.nan})) == {"value": plain, "bad": "nan"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {math.nan: 1, float("nan"): 2},
+        {"(1, 2)": 1, (1, 2): 2},
+        {"a": 1, Path("a"): 2},
+        {1: math.nan, "1": 2},
+        {None: math.nan, "null": 2},
+        {True: math.nan, "true": 2},
+    ],
+)
+def test_a_dict_of_which_two_keys_would_become_one_is_its_repr(value: object) -> None:
+    assert json.loads(to_json([value, math.nan])) == [repr(value), "nan"]
 
 
 def test_an_integer_too_long_for_decimal_digits_is_one_of_hexadecimal_ones() -> None:

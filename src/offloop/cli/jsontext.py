@@ -26,8 +26,9 @@ def to_json(value: object) -> str:
     What JSON has no form for becomes what is nearest: dataclasses objects, sets
     and NumPy's arrays lists, NumPy's numbers numbers, dates and paths strings.
     Anything else becomes the string of its ``repr``, in its own place: NaN and
-    infinity, a key, a value within itself.  Only what is nested too deeply is
-    the string of its ``repr`` as a whole.
+    infinity, a key, a value within itself, a dict of which two keys would become
+    the same.  Only what is nested too deeply is the string of its ``repr`` as a
+    whole.
     """
     try:
         return json.dumps(value, default=_nearest, allow_nan=False)
@@ -74,14 +75,22 @@ def _plain_int(value: int) -> int | str:
     return value
 
 
-def _plain_dict(value: dict[object, Any], around: set[int]) -> dict[Any, Any]:
-    made: dict[Any, Any] = {}
+def _plain_dict(value: dict[object, Any], around: set[int]) -> dict[str, Any] | str:
+    made: dict[str, Any] = {}
     for key, item in value.items():
-        name = _plain(key, around)
-        if isinstance(name, (dict, list)) or name in made:  # two keys stay two
-            name = _repr(key)
+        name = _name(key, around)
+        if name in made:  # two keys stay two
+            return _repr(value)
         made[name] = _plain(item, around)
     return made
+
+
+def _name(key: object, around: set[int]) -> str:
+    """What JSON shall write for a key."""
+    name = _plain(key, around)
+    if isinstance(name, (dict, list)):
+        return _repr(key)
+    return name if isinstance(name, str) else json.dumps(name)
 
 
 def _nearest(value: Any) -> Any:
