@@ -20,6 +20,7 @@ BOUND = 45.0
 LARGE = 1 << 18
 
 WORK = """
+import os
 import time
 
 def odd(text):
@@ -32,6 +33,18 @@ def fail(text):
 
 def echo(text):
     return text
+
+def shout(text):
+    print(text, end=" ")
+    return text
+
+class Large:
+    def __repr__(self):
+        os.read(os.open("go", os.O_RDONLY), 1)
+        return "x" * (1 << 18)
+
+def large(text):
+    return Large()
 """
 
 SIGNALS = pytest.mark.parametrize(
@@ -47,9 +60,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextmanager
-def running(*arguments: str, stdout: int, stderr: int) -> Iterator[subprocess.Popen[str]]:
+def running(
+    *arguments: str, stdout: int, stderr: int, python: tuple[str, ...] = ("-m", "offloop")
+) -> Iterator[subprocess.Popen[str]]:
     """The command, which is killed if it is still there at the end."""
-    command = [sys.executable, "-m", "offloop", *arguments]
+    command = [sys.executable, *python, *arguments]
     path = os.pathsep.join(entry for entry in sys.path if entry)
     env = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "", "TERM": "xterm"}
     with subprocess.Popen(
@@ -176,3 +191,88 @@ def test_a_standard_output_whose_reader_has_gone_ends_it_quietly(arguments: list
     ):
         _, said = process.communicate(timeout=BOUND)
     assert (process.returncode, said) == (141, "")
+
+
+IN_A_THREAD = ["--context", "thread", "--workers", "1"]
+
+
+def test_a_signal_before_a_line_that_nobody_reads_ends_it_as_well(here: Path) -> None:
+    os.mkfifo(here / "go")
+    with (
+        unread_pipe() as (_, writer),
+        running("map", "work:large", "a", *IN_A_THREAD, stdout=writer, stderr=subprocess.PIPE) as process,
+    ):
+        with open(here / "go", "w") as go:  # it is open once the result is being made into JSON
+            process.send_signal(signal.SIGTERM)
+            go.write("!")
+        _, said = process.communicate(timeout=BOUND)
+    assert process.returncode == 143
+    assert "ended by SIGTERM: 0 of 1 input done" in said
+
+
+@pytest.mark.parametrize(("function", "status"), [("work:echo", 0), ("work:fail", 1)])
+def test_a_pipe_that_does_not_block_is_waited_for_all_the_same(
+    function: str, status: int, here: Path
+) -> None:
+    (here / "large").write_text("x" * LARGE)
+    with unread_pipe() as (reader, writer):
+        os.set_blocking(writer, False)
+        with running("map", function, "@large", *IN_A_THREAD, stdout=writer, stderr=writer) as process:
+            wait_stuck(reader, process)
+            seen = b""
+            while not seen.endswith(b"\n"):
+                seen += os.read(reader, 1 << 16)
+            assert process.wait(BOUND) == status
+    assert len(seen) > LARGE
+
+
+EMBEDDING = """
+import sys
+from offloop.cli import main
+print("first")
+streams = sys.stdout, sys.stderr
+for text in ("a", "b"):
+    main(["map", "work:echo", text, *sys.argv[1:]])
+    print("then")
+assert (sys.stdout, sys.stderr) == streams
+"""
+
+
+def test_a_program_that_runs_it_has_its_own_output_around_that() -> None:
+    with running(
+        *IN_A_THREAD, stdout=subprocess.PIPE, stderr=subprocess.PIPE, python=("-c", EMBEDDING)
+    ) as process:
+        out, said = process.communicate(timeout=BOUND)
+    assert (out.split(), said) == (["first", '"a"', "then", '"b"', "then"], "")
+
+
+STOPPED_BEFORE = """
+import sys
+from offloop.cli import main
+from offloop.cli.standard import standard_files, wait_no_more
+with standard_files():
+    wait_no_more()
+main(["map", *sys.argv[1:]])
+"""
+
+
+def test_a_run_after_one_that_was_stopped_waits_for_its_readers_again(here: Path) -> None:
+    (here / "large").write_text("x" * LARGE)
+    with unread_pipe() as (reader, writer):
+        command = ["work:fail", "@large", "--traceback", *IN_A_THREAD]
+        with running(*command, stdout=writer, stderr=writer, python=("-c", STOPPED_BEFORE)) as process:
+            wait_stuck(reader, process)
+
+
+@pytest.mark.parametrize(("python", "first"), [(("-u",), "a "), ((), '"a"\n')])
+def test_what_a_function_prints_is_held_back_only_where_python_does(
+    python: tuple[str, ...], first: str, here: Path
+) -> None:
+    with running(
+        *("map", "work:shout", "a", *IN_A_THREAD),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        python=(*python, "-m", "offloop"),
+    ) as process:
+        out, _ = process.communicate(timeout=BOUND)
+    assert (out[: len(first)], sorted(out)) == (first, sorted('a "a"\n'))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,9 +19,13 @@ from offloop.cli.results import LineFile
 def test_the_bar_shows_what_is_done_and_leaves_lines_for_files_to_them(tmp_path: Path) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100, _environ={})
-    with open(tmp_path / "file", "wb") as file, Bar("cli_work:double", 20, console) as bar:
+    with (
+        open(tmp_path / "file", "wb") as file,
+        closing(LineFile(file.fileno(), "file")) as lines,
+        Bar("cli_work:double", 20, console) as bar,
+    ):
         bar(7)
-        bar.put("[1, 2]", LineFile(file.fileno(), "file"))
+        bar.put("[1, 2]", lines)
         bar.tell("x: ValueError: [bold]no[/bold]")
     assert (tmp_path / "file").read_text() == "[1, 2]\n"
     assert "7/20" in screen.getvalue()

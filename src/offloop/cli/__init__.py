@@ -33,12 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: after ``--help``, ``--version`` or a malformed command line.
     """
-    from offloop.cli.arguments import UsageError
-    from offloop.cli.standard import open_standard_files, wait_no_more
+    from offloop.cli.standard import standard_files
 
-    if arguments is None:
-        arguments = sys.argv[1:]
-    open_standard_files()
+    with standard_files():
+        return _main(sys.argv[1:] if arguments is None else arguments)
+
+
+def _main(arguments: Sequence[str]) -> int:
+    from offloop.cli.arguments import UsageError
+    from offloop.cli.standard import wait_no_more
+
     called = " ".join(["offloop", *arguments[:1]])
     try:
         return _run(arguments)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import stat
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import closing, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import IO, Self
 
 from offloop.cli.arguments import UsageError
 from offloop.cli.records import Done, NotRecordsError, read_records
-from offloop.cli.standard import takes_more
+from offloop.cli.standard import Outlet
 
 
 class LineFile:
     """Writes whole lines to a descriptor, which its opener closes; nothing waits in a buffer.
+
+    Close it.
 
     Args:
         descriptor: where to write.
@@ -25,40 +28,30 @@ class LineFile:
     """
 
     def __init__(self, descriptor: int, name: str) -> None:
-        self._descriptor = descriptor
+        self._outlet = Outlet(descriptor)
         self._name = name
-        self._is_writing = False
-
-    def fileno(self) -> int:
-        """The descriptor."""
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        """Whether it is a terminal."""
-        return os.isatty(self._descriptor)
+        #: Has nobody wait for its reader from now on; a signal's handler may call it.
+        self.wait_no_more = self._outlet.wait_no_more
+        self.close = self._outlet.close
+        self.fileno = self._outlet.fileno
 
     def write_line(self, line: str) -> None:
         """Write a line, whose end is added.
 
         Raises:
+            asyncio.CancelledError: it was broken off, as nobody waits any more.
             BrokenPipeError: nobody reads any more.
             UsageError: it cannot be written.
         """
-        rest = memoryview(line.encode() + b"\n")
+        data = line.encode() + b"\n"
         try:
-            self._is_writing = True
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+            taken = self._outlet.write(data)
         except BrokenPipeError:
             raise
         except OSError as error:
             raise UsageError(f"cannot write to {self._name}: {error.strerror}") from error
-        finally:
-            self._is_writing = False
-
-    def is_stuck(self) -> bool:
-        """Whether a line is just being written that nobody takes, as a signal's handler asks."""
-        return self._is_writing and not takes_more(self._descriptor)
+        if taken < len(data):
+            raise asyncio.CancelledError
 
 
 @contextmanager
@@ -68,8 +61,8 @@ def standard_output() -> Generator[LineFile]:
     own = os.dup(1)
     os.dup2(2, 1)
     try:
-        with redirect_stdout(sys.stderr):
-            yield LineFile(own, "standard output")
+        with closing(LineFile(own, "standard output")) as lines, redirect_stdout(sys.stderr):
+            yield lines
     finally:
         os.dup2(own, 1)
         os.close(own)
@@ -107,10 +100,10 @@ class OutputFile:
                 self._take_up()
             elif self._is_regular and os.fstat(self._file.fileno()).st_size:
                 raise UsageError(f"{path} holds something already; --resume goes on with it")
+            self.lines = LineFile(self._file.fileno(), path)
         except BaseException:
             self._file.close()
             raise
-        self.lines = LineFile(self._file.fileno(), path)
 
     def _lock(self) -> None:
         try:
@@ -135,7 +128,7 @@ class OutputFile:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        with self._file:
+        with self._file, closing(self.lines):
             try:
                 if self._is_regular:
                     os.fsync(self._file.fileno())

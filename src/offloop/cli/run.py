@@ -136,7 +136,7 @@ class _Run:
         options = self._options
         workers, factory = await _where(options)
         pool = make_pool(max_workers=workers, factory=factory)
-        with stoppable(pool.kill, self._lines.is_stuck):
+        with stoppable(pool.kill, self._lines.wait_no_more):
             async with traced(pool, options.trace), pool:
                 outcomes = Outcomes(
                     pool,

@@ -10,8 +10,10 @@ from __future__ import annotations
 import io
 import os
 import select
+import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from offloop.child.standard import hold_standard_descriptors
@@ -21,50 +23,118 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-def open_standard_files() -> None:
-    """Have both open for the life of the process, also where the command was started without them.
+@contextmanager
+def standard_files() -> Generator[None]:
+    """Within it, both are open, also where the command was started without them.
 
-    A program that calls `offloop.cli.main` with files of its own in their place keeps these.
+    A program that calls `offloop.cli.main` with files of its own in their place
+    keeps these, and has its own again afterwards.
     """
     hold_standard_descriptors()
-    sys.stdout = _in_place_of(sys.stdout, sys.__stdout__, lambda: io.BufferedWriter(_Output()))
-    sys.stderr = _in_place_of(sys.stderr, sys.__stderr__, _Errors)
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = within = _output(), _errors()
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr, *within):  # the user's code may have its own over ours
+            with suppress(ValueError):  # or have closed or detached one
+                stream.flush()
+        sys.stdout, sys.stderr = before
 
 
-def _in_place_of(
-    present: TextIO | None, own: io.TextIOWrapper | None, make: Callable[[], io.BufferedWriter | io.FileIO]
-) -> TextIO:
-    if present is None:
-        return open(os.devnull, "w")  # for the life of the process
-    if own is None or present is not own:
-        return present
-    line_buffering = own.line_buffering or own.write_through
-    return io.TextIOWrapper(make(), own.encoding, own.errors, line_buffering=line_buffering)
+def _output() -> TextIO:
+    own = sys.__stdout__
+    if own is None or sys.stdout is not own:
+        return sys.stdout or open(os.devnull, "w")
+    file = _Output(1)
+    return _text(file if own.write_through else io.BufferedWriter(file), own)
+
+
+def _errors() -> TextIO:
+    own = sys.__stderr__
+    if own is None or sys.stderr is not own:
+        return sys.stderr or open(os.devnull, "w")
+    return _text(_Errors(2), own)  # without a buffer, whose lock a signal's handler could not break
+
+
+def _text(file: io.BufferedWriter | io.FileIO, own: TextIO) -> TextIO:
+    """A text file like Python's own, which has nothing more to write to the same descriptor."""
+    own.flush()
+    assert isinstance(own, io.TextIOWrapper)
+    return io.TextIOWrapper(
+        file,
+        own.encoding,
+        own.errors,
+        line_buffering=own.line_buffering,
+        write_through=own.write_through,
+    )
 
 
 def wait_no_more() -> None:
-    """From now on, what standard error does not take at once is lost; a signal's handler may call this."""
-    file = getattr(sys.stderr, "buffer", None)
-    if isinstance(file, _Errors):
-        file.wait_no_more()
+    """From now on, what these do not take at once is lost; a signal's handler may call this."""
+    for stream in (sys.stdout, sys.stderr):
+        file = getattr(stream, "buffer", None)
+        file = getattr(file, "raw", file)
+        if isinstance(file, Outlet):
+            file.wait_no_more()
 
 
-def takes_more(descriptor: int) -> bool:
-    """Whether something can be written at once."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLOUT)
-    return bool(poll.poll(0))
+class Outlet(io.FileIO):
+    """Writes to a descriptor, which its opener closes, and waits for its reader until told not to.
+
+    It does so whether or not the descriptor blocks.  Close it.
+
+    Args:
+        descriptor: where to write.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self._bell, self._rope = os.pipe()
+        self._is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)  # which has always room
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write all of it, or as much as is taken before nobody waits any more.
+
+        Returns:
+            How many bytes were taken.
+        """
+        rest = memoryview(data).cast("B")
+        whole = len(rest)
+        while rest and (self._is_regular or self._has_room()):
+            # Where there is room at all, a pipe has it for so much.
+            piece = rest if self._is_regular else rest[: select.PIPE_BUF]
+            try:
+                rest = rest[os.write(self.fileno(), piece) :]
+            except BlockingIOError:  # others write there as well
+                self._is_regular = False  # nor is it what it was, in that case
+        return whole - len(rest)
+
+    def _has_room(self) -> bool:
+        """Wait until something can be written, but no longer than until the bell rings."""
+        poll = select.poll()  # its own, as a bar draws from another thread
+        poll.register(self.fileno(), select.POLLOUT)
+        poll.register(self._bell, select.POLLIN)
+        return poll.poll() != [(self._bell, select.POLLIN)]
+
+    def wait_no_more(self) -> None:
+        """Have nobody wait here from now on; a signal's handler may call this."""
+        os.write(self._rope, b"!")  # nobody takes it, so the bell goes on ringing
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+        if not self.closed:
+            os.close(self._bell)
+            os.close(self._rope)
+        super().close()
 
 
-class _Output(io.FileIO):
+class _Output(Outlet):
     """Standard output.  After a failure it leads nowhere, or each later flush would fail again."""
-
-    def __init__(self) -> None:
-        super().__init__(1, "w", closefd=False)
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
-            return super().write(data)
+            super().write(data)
         except OSError as error:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 1)
@@ -72,33 +142,13 @@ class _Output(io.FileIO):
             if isinstance(error, BrokenPipeError):
                 raise
             raise UsageError(f"cannot write to standard output: {error.strerror}") from error
+        return memoryview(data).nbytes
 
 
-class _Errors(io.FileIO):
-    """Standard error, which fails nobody, and has nobody wait for its reader once a signal has come."""
-
-    def __init__(self) -> None:
-        super().__init__(2, "w", closefd=False)
-        self._bell, self._rope = os.pipe()
+class _Errors(Outlet):
+    """Standard error, which fails nobody."""
 
     def write(self, data: ReadableBuffer, /) -> int:
-        rest = memoryview(data).cast("B")
-        whole = len(rest)
-        try:
-            while rest and self._has_room():
-                # Where there is room at all, a pipe has it for so much.
-                rest = rest[os.write(2, rest[: select.PIPE_BUF]) :]
-        except OSError:
-            pass
-        return whole
-
-    def _has_room(self) -> bool:
-        """Wait until something can be written, but no longer than until the bell rings."""
-        poll = select.poll()  # its own, as a bar draws from another thread
-        poll.register(2, select.POLLOUT)
-        poll.register(self._bell, select.POLLIN)
-        return any(descriptor == 2 for descriptor, _ in poll.poll())
-
-    def wait_no_more(self) -> None:
-        """Have nobody wait here from now on."""
-        os.write(self._rope, b"!")  # nobody takes it, so the bell goes on ringing
+        with suppress(OSError):
+            super().write(data)
+        return memoryview(data).nbytes

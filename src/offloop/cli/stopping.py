@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
 import signal
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from offloop.cli.arguments import UsageError
 from offloop.cli.standard import wait_no_more
+from offloop.errors import OffloopError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -35,41 +37,29 @@ class Stopped(Exception):
 
 
 @contextmanager
-def stoppable(hurry: Callable[[], object], is_stuck: Callable[[], bool]) -> Generator[None]:
+def stoppable(hurry: Callable[[], object], let_go: Callable[[], object]) -> Generator[None]:
     """Within it, SIGINT, SIGTERM and SIGHUP cancel the present asyncio task.
 
-    From then on nobody waits for standard error.
+    From then on nobody waits for the readers of standard output and standard error.
 
     Args:
         hurry: called at a second signal.
-        is_stuck: whether just now the event loop is held up by a write that nobody
-            takes.  Then the cancellation is raised there, which breaks it off.
+        let_go: called at each, wherever the event loop is held up: it has nobody
+            wait for the reader of the results.
 
     Raises:
         Stopped: in place of the cancellation.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None, "it runs within a task"
-    received: list[signal.Signals] = []
 
-    def stop(number: int, _: object) -> None:
-        received.append(signal.Signals(number))
+    def stop(_: int, is_first: bool) -> None:
+        loop.call_soon_threadsafe(task.cancel if is_first else hurry)
         wait_no_more()
-        if is_stuck():
-            raise asyncio.CancelledError
-        loop.call_soon_threadsafe(task.cancel if len(received) == 1 else hurry)
+        let_go()
 
-    before = _handlers(_SIGNALS)
-    for number in before:
-        loop.add_signal_handler(number, lambda: None)  # the loop is woken, even as it falls asleep
-        signal.signal(number, stop)  # which is called even where the loop is held up
-    try:
-        with _stopped_by(received):
-            yield
-    finally:
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
+    with _woken_by_signals(loop), _handled(_SIGNALS, stop):
+        yield
 
 
 @contextmanager
@@ -78,39 +68,60 @@ def ended_by_signals() -> Generator[None]:
 
     Only the first of them does: it has the terminal put in order.
     """
-    received: list[signal.Signals] = []
 
-    def stop(number: int, _: object) -> None:
-        received.append(signal.Signals(number))
-        if len(received) == 1:
-            raise Stopped(received[0])
+    def stop(number: int, is_first: bool) -> None:
+        if is_first:
+            raise Stopped(signal.Signals(number))
 
-    before = _handlers((signal.SIGTERM, signal.SIGHUP))
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        with _stopped_by(received):
-            yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _handlers(numbers: Sequence[signal.Signals]) -> dict[signal.Signals, Any]:
-    """The present handlers of those signals that may be handled.
-
-    One that is ignored, as ``nohup`` and shells' background jobs have it, stays ignored.
-    """
-    found = {number: signal.getsignal(number) for number in numbers}
-    return {number: handler for number, handler in found.items() if handler not in (signal.SIG_IGN, None)}
+    with _handled((signal.SIGTERM, signal.SIGHUP), stop):
+        yield
 
 
 @contextmanager
-def _stopped_by(received: list[signal.Signals]) -> Generator[None]:
-    """Raise `Stopped` in place of what follows from a signal: often the terminal is gone as well."""
+def _handled(numbers: Sequence[signal.Signals], act: Callable[[int, bool], None]) -> Generator[None]:
+    """Call ``act`` at each of these signals, with its number and whether it is the first.
+
+    One that is ignored, as ``nohup`` and shells' background jobs have it, stays ignored.
+
+    Raises:
+        Stopped: in place of what follows from a signal: often the terminal is gone as well.
+    """
+    received: list[int] = []
+
+    def handle(number: int, _: object) -> None:
+        is_first = not received  # settled before anything else: the next one may come within this call
+        received.append(number)
+        act(number, is_first)
+
+    before = {number: signal.getsignal(number) for number in numbers}
+    handled = {number: was for number, was in before.items() if was not in (signal.SIG_IGN, None)}
     try:
+        for number in handled:
+            signal.signal(number, handle)
         yield
-    except (asyncio.CancelledError, OSError, UsageError):
+    except (asyncio.CancelledError, OSError, UsageError, OffloopError):
         if not received:
             raise
-        raise Stopped(received[0]) from None
+        raise Stopped(signal.Signals(received[0])) from None
+    finally:
+        for number, was in handled.items():
+            signal.signal(number, was)
+
+
+@contextmanager
+def _woken_by_signals(loop: asyncio.AbstractEventLoop) -> Generator[None]:
+    """Within it, a signal that comes just as the event loop falls asleep has its handler called, too.
+
+    Not ``loop.add_signal_handler``: as that is taken back, a signal would end the process.
+    """
+    bell, rope = os.pipe()
+    os.set_blocking(rope, False)
+    loop.add_reader(bell, lambda: os.read(bell, select.PIPE_BUF))  # handlers are called within Python alone
+    before = signal.set_wakeup_fd(rope, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        loop.remove_reader(bell)
+        os.close(bell)
+        os.close(rope)
