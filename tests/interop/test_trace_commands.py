@@ -37,7 +37,8 @@ def offloop(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_map_is_recorded_and_shown() -> None:
-    done = offloop("map", "traced_work:work", "1", "two", "die", "4", "--trace", "run.json", "--workers", "1")
+    # What dies comes first, and so alone: the worker after it is there until the end.
+    done = offloop("map", "traced_work:work", "die", "1", "two", "4", "--trace", "run.json", "--workers", "1")
     assert done.returncode == 1
     assert done.stdout.splitlines() == ["1", "4"]
     events = json.loads(Path("run.json").read_text())
