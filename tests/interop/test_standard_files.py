@@ -165,6 +165,16 @@ def test_a_signal_ends_it_while_nobody_reads_anything(
         assert process.wait(BOUND) == status
 
 
+def run_onto(kind: str, arguments: list[str]) -> tuple[int, str]:
+    """The status of a command whose standard output is `unwritable`, and what it says of that."""
+    with (
+        unwritable(kind) as stdout,
+        running(*arguments, stdout=stdout, stderr=subprocess.PIPE) as process,
+    ):
+        _, said = process.communicate(timeout=BOUND)
+    return process.returncode, said
+
+
 COMMANDS = pytest.mark.parametrize(
     "arguments",
     [["--help"], ["doctor", "--help"], ["doctor"], ["completion", "bash"], ["map", "work:echo", "a"]],
@@ -174,23 +184,13 @@ COMMANDS = pytest.mark.parametrize(
 
 @COMMANDS
 def test_a_standard_output_that_cannot_be_written_is_one_line_and_status_2(arguments: list[str]) -> None:
-    with (
-        unwritable("full") as stdout,
-        running(*arguments, stdout=stdout, stderr=subprocess.PIPE) as process,
-    ):
-        _, said = process.communicate(timeout=BOUND)
     reason = "cannot write to standard output: No space left on device"
-    assert (process.returncode, said) == (2, f"offloop {arguments[0]}: {reason}\n")
+    assert run_onto("full", arguments) == (2, f"offloop {arguments[0]}: {reason}\n")
 
 
 @COMMANDS
 def test_a_standard_output_whose_reader_has_gone_ends_it_quietly(arguments: list[str]) -> None:
-    with (
-        unwritable("gone") as stdout,
-        running(*arguments, stdout=stdout, stderr=subprocess.PIPE) as process,
-    ):
-        _, said = process.communicate(timeout=BOUND)
-    assert (process.returncode, said) == (141, "")
+    assert run_onto("gone", arguments) == (141, "")
 
 
 IN_A_THREAD = ["--context", "thread", "--workers", "1"]

@@ -19,6 +19,7 @@ from sys import getrefcount
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from offloop.child.keeping import AsIs
+from offloop.child.lowlevel import cast
 from offloop.child.settled import ALONE, forget_classes, is_flat, is_settled
 from offloop.errors import TaskCancelled
 from offloop.task import current_task
@@ -30,15 +31,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine, Sequence
-    from typing import Any, cast
+    from typing import Any
 
     from offloop.child.keeping import Outcome, Pickled
     from offloop.child.running import RunningTask
-else:
-
-    def cast(_: object, value: object) -> object:
-        """`typing.cast` without its module."""
-        return value
 
 
 #: A bet goes on with at most so many times the items that it has run already.

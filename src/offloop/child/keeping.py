@@ -13,6 +13,7 @@ from _pickle import PickleBuffer
 
 from offloop.child.faults import unloadable_reply, unpicklable
 from offloop.child.layout import LargeBuffers
+from offloop.child.lowlevel import cast
 from offloop.errors import SerializationError, TaskCancelled
 from offloop.wire.byvalue import type_of
 from offloop.wire.cpickle import loads
@@ -22,15 +23,10 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import Any, TypeAlias, cast
+    from typing import Any, TypeAlias
 
     #: Seconds that a chunk took, a value for each item that was run, and what failed.
     Outcome: TypeAlias = "tuple[float, list[Any], Failures | None]"
-else:
-
-    def cast(_: object, value: object) -> object:
-        """`typing.cast` without its module."""
-        return value
 
 
 class Failures:

@@ -1,4 +1,4 @@
-"""The C modules behind `signal` and `socket`, typed as those.
+"""The C modules behind `signal` and `socket`, typed as those; and `typing.cast`, without its module.
 
 `signal` would load enum, `socket` that and selectors: some 8 ms of every
 worker's start, for nothing that a worker uses.
@@ -14,9 +14,15 @@ if TYPE_CHECKING:
     import signal as signals
     import socket as sockets
     from collections.abc import Callable
+    from typing import cast
 else:
     import _signal as signals
     import _socket as sockets
+
+    def cast(_: object, value: object) -> object:
+        """`typing.cast` without its module."""
+        return value
+
 
 #: A flag of ``recvmsg``: received descriptors are not handed on to programs that this process
 #: starts.  0 where the system has no such flag.
@@ -24,7 +30,15 @@ MSG_CMSG_CLOEXEC: int = getattr(sockets, "MSG_CMSG_CLOEXEC", 0)
 #: Room for the descriptors that come along with one receive.
 RIGHTS = sockets.CMSG_LEN(4 * 16)
 
-__all__ = ["MSG_CMSG_CLOEXEC", "RIGHTS", "descriptor_of", "signals", "sockets", "start_without_signals"]
+__all__ = [
+    "MSG_CMSG_CLOEXEC",
+    "RIGHTS",
+    "cast",
+    "descriptor_of",
+    "signals",
+    "sockets",
+    "start_without_signals",
+]
 
 
 def descriptor_of(pid: int) -> int:

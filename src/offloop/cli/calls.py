@@ -5,18 +5,14 @@ A worker that runs these imports this module, so it stays light.
 
 from __future__ import annotations
 
+from offloop.child.lowlevel import cast
 from offloop.task import current_task
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn, cast
-else:
-
-    def cast(_: object, value: object) -> object:
-        """`typing.cast` without its module."""
-        return value
+    from typing import Any, NoReturn
 
 
 def call_of(target: Callable[..., Any], *, is_json: bool) -> Callable[[str], Any]:

@@ -62,7 +62,7 @@ class TemplateStarter(Starter):
         self._python = python
         self._template: TemplateProcess | None = None
         self._former: list[TemplateProcess] = []  # which have workers yet
-        self._foreseen: list[str] = []
+        self._foreseen: dict[str, None] = {}  # an ordered set
 
     @property
     def alone(self) -> Starter:
@@ -79,12 +79,12 @@ class TemplateStarter(Starter):
             template = None
         if template is None:
             template = self._template = TemplateProcess.obtain(self._loop, python, LIMIT)
-            template.preload(self._foreseen)
+            template.preload(list(self._foreseen))
         template.spawn(fds, asker)
 
     def learn(self, modules: Sequence[str]) -> None:
         """Have the template import them, where that is safe, before it forks the next worker."""
-        self._foreseen += modules
+        self._foreseen.update(dict.fromkeys(modules))
         if self._template is not None:
             self._template.preload(modules)
 

@@ -57,7 +57,7 @@ class Interpreter(NamedTuple):
         environ: its environment variables.
         preload: modules to import before workers are forked.
         site: whether the interpreter needs ``site``, for import hooks that it installs.
-        rights: the user and group ids under which it runs, see `rights`.
+        rights: the user and group ids under which a template of it runs, see `rights`; set for each start.
     """
 
     executable: str
@@ -65,7 +65,7 @@ class Interpreter(NamedTuple):
     environ: frozenset[tuple[str, str]]
     preload: tuple[str, ...]
     site: bool
-    rights: tuple[int, ...]
+    rights: tuple[int, ...] = ()
 
 
 def rights() -> tuple[int, ...]:
@@ -86,14 +86,7 @@ def interpreter(executable: str | None, env: Mapping[str, str], preload: tuple[s
             "sys.executable does not say where Python is; tell it: ProcessWorkerFactory(executable=...)"
         )
     flags = tuple(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing does
-    return Interpreter(
-        python,
-        flags,
-        frozenset(environ.items()),
-        preload,
-        foreign_finders(),
-        rights(),
-    )
+    return Interpreter(python, flags, frozenset(environ.items()), preload, foreign_finders())
 
 
 class Launched(NamedTuple):
