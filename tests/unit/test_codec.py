@@ -229,18 +229,18 @@ def test_buffers_go_out_of_band_where_asked_for_and_in_band_otherwise(link: Link
 
 
 def test_a_buffer_callback_decides_buffer_by_buffer(link: Link) -> None:
-    arrays = [np.arange(n) for n in (10, 20, 30)]
+    arrays = [np.arange(n) for n in (1000, 2000, 3000)]
     kept: list[Any] = []
 
     def callback(buffer: pickle.PickleBuffer) -> bool:
-        large = buffer.raw().nbytes > 100
+        large = buffer.raw().nbytes > 10_000
         if large:
             kept.append(buffer)
         return not large
 
     data = link.encoder.encode(arrays, callback)
     assert len(kept) == 2
-    assert [len(a) for a in link.decoder.decode(data, iter(kept))] == [10, 20, 30]
+    assert [len(a) for a in link.decoder.decode(data, iter(kept))] == [1000, 2000, 3000]
 
 
 def test_large_bytes_are_put_together_once(link: Link) -> None:

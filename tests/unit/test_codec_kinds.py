@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import json
 import os
@@ -10,9 +11,11 @@ import types
 from collections import OrderedDict
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import pytest
 from codec_link import Color, Link, Point, Slow, function, limit, make_point
 
+from offloop.wire import byvalue
 from offloop.wire.byvalue import cloudpickle
 
 
@@ -66,6 +69,54 @@ def test_special_objects_travel_both_ways(link: Link, value: Any) -> None:
 
 def test_a_memoryview_arrives_as_bytes(link: Link) -> None:
     assert link.send([memoryview(b"abc")]) == [b"abc"]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(4.0),
+        np.zeros((2, 3), order="F"),
+        np.array(5, dtype=">i2"),
+        np.zeros(0),
+        np.zeros(2, dtype=[("a", "i4"), ("b", "U3")]),
+        np.array([None, "text", (1,)], dtype=object),
+        np.array(["2026-11-28"], dtype="M8[D]"),
+        np.arange(20)[::-3],
+    ],
+    ids=str,
+)
+def test_small_arrays_arrive_the_same_and_writable(link: Link, array: Any) -> None:
+    for there in (link.send([array, array, array[...]]), link.reply([array, array, array[...]])):
+        for got in there:
+            assert got.dtype == array.dtype
+            assert got.shape == array.shape
+            assert got.tolist() == array.tolist()
+            assert got.flags.f_contiguous == array.flags.f_contiguous or not array.flags.forc
+            assert got.flags.writeable
+        assert there[0] is there[1]
+        assert not np.shares_memory(there[0], there[2])
+
+
+def test_small_arrays_come_without_buffers_and_large_ones_with(link: Link) -> None:
+    link.send(np.arange(4))  # NumPy is loaded: now it is known
+    buffers: list[Any] = []
+    link.encoder.encode([np.arange(4), np.arange(5), np.arange(1000)], buffers.append)
+    assert [buffer.raw().nbytes for buffer in buffers] == [8000]
+
+
+def test_a_small_array_that_is_not_to_be_written_to_arrives_so(link: Link) -> None:
+    array = np.arange(4)
+    array.flags.writeable = False
+    assert not link.send([np.arange(3), array])[1].flags.writeable
+
+
+def test_how_the_user_has_arrays_pickled_counts_for_small_ones(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link.send(np.arange(4))
+    monkeypatch.setitem(copyreg.dispatch_table, np.ndarray, lambda array: (str, (repr(array),)))
+    assert byvalue.dispatch_table is copyreg.dispatch_table
+    assert link.send([np.arange(2)]) == ["array([0, 1])"]
 
 
 def test_bound_methods_travel_with_their_objects(link: Link) -> None:

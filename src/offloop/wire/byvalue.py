@@ -24,6 +24,7 @@ import types
 from _weakrefset import WeakSet
 from collections import OrderedDict
 from contextvars import ContextVar
+from copyreg import dispatch_table
 from functools import lru_cache
 from io import TextIOWrapper
 
@@ -62,6 +63,9 @@ TYPE_NAMES: dict[int, str] = {
     if type(value) is type
     and getattr(sys.modules.get(value.__module__), value.__qualname__, None) is not value
 }
+
+#: In bytes.
+_SMALL_ARRAY = 1 << 10
 
 _cloudpickle: Any = None
 
@@ -216,7 +220,14 @@ def _reduce_memoryview(_: TablePickler, view: memoryview) -> Any:
     return bytes, (PickleBuffer(view) if view.c_contiguous else view.tobytes(),)
 
 
-#: Other types that plain pickle refuses or gets wrong, and how they are pickled.
+def _reduce_array(_: TablePickler, array: Any) -> Any:
+    if array.nbytes > _SMALL_ARRAY or type_of(array) in dispatch_table:
+        return NotImplemented
+    # What is loaded this way can be written to, and its numbers are in this machine's order.
+    return array.__reduce__() if array.flags.writeable and array.dtype.isnative else NotImplemented
+
+
+#: Other types that plain pickle refuses, gets wrong or is slow with, and how they are pickled.
 SPECIAL: dict[type, Reducer] = {
     types.ModuleType: _reduce_module,
     types.MethodType: _reduce_method,
@@ -251,6 +262,22 @@ def learn_type_variables() -> bool:
     if kind is None:  # not imported, or half so, by another thread
         return False
     SPECIAL[kind] = _reduce_type_variable
+    return True
+
+
+def learn_arrays() -> bool:
+    """Once NumPy is loaded, have its small arrays pickled with their bytes instead of a buffer.
+
+    Of a list of 1,000 arrays of 100 numbers each that takes half the time, and loading it a third less.
+    Larger ones would need so much memory of their own meanwhile that it takes longer.
+
+    Returns:
+        Whether that is done.
+    """
+    kind: type | None = getattr(sys.modules.get("numpy"), "ndarray", None)
+    if kind is None:
+        return False
+    SPECIAL[kind] = _reduce_array
     return True
 
 

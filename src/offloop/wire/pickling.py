@@ -42,7 +42,15 @@ from io import BytesIO
 from types import FunctionType
 
 from offloop.wire import cpickle as pickle
-from offloop.wire.byvalue import CODE, SPECIAL, is_registered, learn_type_variables, reduce_code, type_of
+from offloop.wire.byvalue import (
+    CODE,
+    SPECIAL,
+    is_registered,
+    learn_arrays,
+    learn_type_variables,
+    reduce_code,
+    type_of,
+)
 
 TYPE_CHECKING = False
 
@@ -80,12 +88,17 @@ _seeded.memo = {id(defined): (0, defined)}
 _SEED: Any = _seeded.memo
 
 
-_knows_type_variables = False
+_knows_type_variables = _knows_arrays = False
 
 
 def _look_for_type_variables() -> None:
     global _knows_type_variables
     _knows_type_variables = learn_type_variables()
+
+
+def _look_for_arrays() -> None:
+    global _knows_arrays
+    _knows_arrays = learn_arrays()
 
 
 class Owner(Protocol):
@@ -148,7 +161,11 @@ class TablePickler(pickle.Pickler):
 
     def _on_buffer(self, buffer: pickle.PickleBuffer) -> Any:
         callback = self.callback
-        return True if callback is None else callback(buffer)
+        if callback is not None and not callback(buffer):
+            return False
+        if not _knows_arrays:
+            _look_for_arrays()
+        return True
 
 
 class MessageEncoder:
