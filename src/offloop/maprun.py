@@ -332,7 +332,7 @@ class MapRun:
             workers,
             length=self.total,
             chunksize=self._options.chunksize if self._options.timeout in (None, math.inf) else 1,
-            limit=_most_items(self._options, workers),
+            window=math.inf if self._options.buffersize is None else self._options.buffersize,
             may_bet=may_bet,
             past=kind.past,
         )
@@ -347,15 +347,6 @@ def _is_cancelled_itself(error: BaseException) -> bool:
 def _parallelism(worker: MapWorker) -> int:
     """How many tasks the worker runs at the same time."""
     return max(1, getattr(worker, "max_workers", 1) * getattr(worker, "concurrency", 1))
-
-
-def _most_items(options: MapOptions, workers: int) -> float:
-    """The most items that a chunk may have, so that every worker gets one, and has the next one waiting."""
-    if options.buffersize is None:
-        return math.inf
-    if options.chunksize is not None:
-        return options.buffersize
-    return max(1, options.buffersize // (2 * workers))
 
 
 def unpack(chunk: Chunk, *, return_exceptions: bool) -> tuple[list[Any], BaseException | None]:

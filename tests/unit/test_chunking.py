@@ -172,7 +172,7 @@ def test_objects_travel_in_smaller_chunks() -> None:
     chunker.weigh(is_light=False)
     chunks, _ = simulate(chunker, [1e-7] * 200_000, 2)
     assert max(sizes(chunks)) == MOST_OBJECTS
-    assert Chunker(2, chunksize=5000, limit=10_000).next_size() == 5000
+    assert Chunker(2, chunksize=5000, window=10_000).next_size() == 5000
 
 
 def test_what_grew_before_it_was_weighed_shrinks() -> None:
@@ -195,9 +195,21 @@ def test_large_results_travel_in_small_chunks_for_as_long_as_they_are_large() ->
     assert chunker.next_size() == MOST_OBJECTS
 
 
-def test_a_fixed_size_stays_within_the_limit() -> None:
-    assert Chunker(2, chunksize=5000, limit=10_000).next_size() == 5000
-    assert Chunker(2, chunksize=5000, limit=100).next_size() == 100
+def test_a_fixed_size_stays_within_the_window() -> None:
+    assert Chunker(2, chunksize=5000, window=10_000).next_size() == 5000
+    assert Chunker(2, chunksize=5000, window=100).next_size() == 100
+
+
+@pytest.mark.parametrize(("seconds", "size"), [(1e-6, 8), (WORTH_SPLITTING / 6, 6), (1e-3, 2), (1.0, 1)])
+def test_half_a_small_window_goes_in_one_chunk_where_splitting_it_gains_nothing(
+    seconds: float, size: int
+) -> None:
+    chunker = Chunker(4, length=10_000, window=16)
+    for _ in range(50):
+        sent = chunker.next_size()
+        chunker.sent(sent)
+        chunker.record(sent, sent * seconds)
+    assert chunker.next_size() == size
 
 
 def durations() -> Iterator[st.SearchStrategy[float]]:
@@ -209,7 +221,7 @@ def durations() -> Iterator[st.SearchStrategy[float]]:
     events=st.lists(st.tuples(st.one_of(*durations()), st.floats(0, 0.01)), max_size=60),
     length=st.none() | st.integers(0, 5000),
     workers=st.integers(1, 100),
-    limit=st.integers(1, 5000),
+    window=st.integers(1, 5000),
     may_bet=st.booleans(),
     before=st.none() | st.floats(1e-9, 1.0),
 )
@@ -217,15 +229,15 @@ def test_a_size_is_always_within_its_bounds(
     events: list[tuple[float, float]],
     length: int | None,
     workers: int,
-    limit: int,
+    window: int,
     may_bet: bool,
     before: float | None,
 ) -> None:
     known = None if before is None else past_of(before)
-    chunker = Chunker(workers, length=length, limit=limit, may_bet=may_bet, past=known)
+    chunker = Chunker(workers, length=length, window=window, may_bet=may_bet, past=known)
     for per_item, cost in events:
         size = chunker.next_size()
-        assert 1 <= size <= min(limit, MOST_ITEMS)
+        assert 1 <= size <= max(1, min(window // 2, MOST_ITEMS))
         chunker.sent(size, cost)
         chunker.record(size, size * per_item)
         if per_item >= SLOW_ITEM:

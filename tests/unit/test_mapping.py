@@ -127,7 +127,7 @@ async def test_an_infinite_input_is_pulled_no_further_ahead_than_buffersize(
 
 
 async def test_results_that_wait_behind_a_slow_one_count_as_in_flight() -> None:
-    pool = FakePool(2, is_manual=True)
+    pool = FakePool(2, is_manual=True, seconds=lambda _: 1.0)
     source = Source(itertools.count())
     results = run_map(pool, square, source, buffersize=5)
     first = asyncio.ensure_future(anext(results))

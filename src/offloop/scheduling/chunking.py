@@ -101,12 +101,15 @@ class Chunker:
         workers: how many workers share the chunks, at least 1.
         length: number of items, or None if that is not known.
         chunksize: a fixed size, or None to adapt.
-        limit: the most items a chunk may have, at least 1.
+        window: the most items that may be under way: at most half of them go in one chunk whose size is
+            not given, and no more than each worker's share, which leaves one waiting, where there is work
+            in them that is worth splitting.
         may_bet: whether items cost nothing to pull.
         past: what earlier maps of the function have learned, which bets rely on; this one goes on with it.
     """
 
     __slots__ = (
+        "_fair",
         "_fixed",
         "_has_lost",
         "_hold",
@@ -135,14 +138,15 @@ class Chunker:
         *,
         length: int | None = None,
         chunksize: int | None = None,
-        limit: float = math.inf,
+        window: float = math.inf,
         may_bet: bool = False,
         past: Past | None = None,
     ) -> None:
         self._workers = workers
         self._remaining = length
-        self._fixed = None if chunksize is None else int(min(chunksize, limit))
-        self._limit = int(min(limit, MOST_ITEMS))
+        self._fixed = None if chunksize is None else int(min(chunksize, window))
+        self._limit = int(max(1, min(window / 2, MOST_ITEMS)))
+        self._fair = int(max(1, min(window / (2 * workers), MOST_ITEMS)))
         self._most = MOST_ITEMS
         self._size = 1  # what durations allow, before the tail and the event loop have a say
         self._item: float | None = None  # expected seconds of running time per item
@@ -299,9 +303,11 @@ class Chunker:
 
     def _fair_share(self) -> int:
         """The most items that leave the other workers enough to do."""
-        if self._remaining is None or self._item is None:
-            return self._limit
-        share = -(-self._remaining // (2 * self._workers))
+        share = self._fair
+        if self._item is None:
+            return share
+        if self._remaining is not None:
+            share = min(share, -(-self._remaining // (2 * self._workers)))
         return max(share, min(self._size, int(WORTH_SPLITTING / self._item)))
 
 
