@@ -9,7 +9,7 @@ from offloop.scheduling.chunking import TARGET, Chunker, Past
 
 
 def simulate(
-    chunker: Chunker, seconds: list[float], workers: int, overhead: float = 30e-6
+    chunker: Chunker, seconds: list[float], workers: int, overhead: float = 30e-6, carried: float = 0.0
 ) -> tuple[list[list[float]], float]:
     """The chunks of items' durations that ``workers`` run, and when the last one ends."""
     items = iter(seconds)
@@ -35,7 +35,7 @@ def simulate(
         send()
     while running:
         now, number = heapq.heappop(running)
-        chunker.record(len(chunks[number]), sum(chunks[number]))
+        chunker.record(len(chunks[number]), sum(chunks[number]), carried=carried)
         send()
     return chunks, now
 

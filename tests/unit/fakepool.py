@@ -30,6 +30,7 @@ class FakePool:
         is_manual: tasks end only by `finish`.
         queue_limit: `QueueFull` is raised above so many outstanding tasks.
         pickles: outcomes are pickled, as those of a process are.
+        pickling: seconds that sending a chunk is to have taken.
         takes: how many items a bet of so many runs before it gives back the others; by default it
             decides that itself.
     """
@@ -42,6 +43,7 @@ class FakePool:
         is_manual: bool = False,
         queue_limit: int | None = None,
         pickles: bool = False,
+        pickling: float = 0.0,
         takes: Callable[[int], int] | None = None,
     ) -> None:
         self.max_workers = workers
@@ -49,6 +51,7 @@ class FakePool:
         self.is_manual = is_manual
         self.queue_limit = queue_limit
         self._task = PicklingTask() if pickles else None
+        self.pickling = pickling
         self.takes = takes
         self.now = 0.0
         self.executions: list[asyncio.Future[Any]] = []
@@ -80,6 +83,7 @@ class FakePool:
         number = len(self.executions)
         execution = asyncio.get_running_loop().create_future()
         execution.task = task  # type: ignore[attr-defined]
+        execution.pickling = self.pickling  # type: ignore[attr-defined]
         self.executions.append(execution)
         self.sent.append(len(task.args[1]))
         if self.takes is not None and len(task.args) > 2:  # a bet

@@ -17,7 +17,6 @@ from offloop.scheduling.chunking import (
     MOST_BYTES,
     MOST_ITEMS,
     MOST_OBJECTS,
-    SLOW_ITEM,
     TARGET,
     TURN,
     WORTH_SPLITTING,
@@ -78,7 +77,7 @@ def test_small_items_fill_a_chunk_of_the_target_duration() -> None:
     assert sum(chunks[len(chunks) // 2]) > TARGET / 2
 
 
-@pytest.mark.parametrize("seconds", [SLOW_ITEM, 0.02, 3.0])
+@pytest.mark.parametrize("seconds", [TARGET / 2, 0.02, 3.0])
 def test_slow_items_go_alone(seconds: float) -> None:
     chunks, _ = simulate(Chunker(2, length=100), [seconds] * 100, 2)
     assert set(sizes(chunks)) == {1}
@@ -200,6 +199,22 @@ def test_a_fixed_size_stays_within_the_window() -> None:
     assert Chunker(2, chunksize=5000, window=100).next_size() == 100
 
 
+@pytest.mark.parametrize(("seconds", "size"), [(1e-6, MOST_ITEMS), (1e-3, 200), (0.05, 4), (1.0, 1)])
+def test_what_a_function_carries_is_worth_sending_for_many_items(seconds: float, size: int) -> None:
+    chunker = Chunker(2)
+    for _ in range(50):
+        sent = chunker.next_size()
+        chunker.sent(sent)
+        chunker.record(sent, sent * seconds, carried=0.05)
+    assert chunker.next_size() == size
+
+
+def test_the_tail_is_not_split_into_chunks_that_carry_more_than_they_do() -> None:
+    chunker = Chunker(2, length=300)
+    chunks, _ = simulate(chunker, [1e-4] * 300, 2, carried=0.01)
+    assert len(chunks) <= 12
+
+
 @pytest.mark.parametrize(("seconds", "size"), [(1e-6, 8), (WORTH_SPLITTING / 6, 6), (1e-3, 2), (1.0, 1)])
 def test_half_a_small_window_goes_in_one_chunk_where_splitting_it_gains_nothing(
     seconds: float, size: int
@@ -240,7 +255,7 @@ def test_a_size_is_always_within_its_bounds(
         assert 1 <= size <= max(1, min(window // 2, MOST_ITEMS))
         chunker.sent(size, cost)
         chunker.record(size, size * per_item)
-        if per_item >= SLOW_ITEM:
+        if per_item >= TARGET / 2:
             assert chunker.next_size() == 1
 
 

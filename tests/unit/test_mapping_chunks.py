@@ -252,3 +252,15 @@ async def test_after_a_lost_chunk_the_next_map_bets_less_but_not_after_a_map_tha
     pool.forget()
     await run_map(pool, echo, range(100_000))
     assert len(pool.chunks[0]) == (MOST_BET if is_lost else MOST_ITEMS)
+
+
+async def test_a_function_that_carries_much_is_sent_with_few_chunks() -> None:
+    pool = FakePool(2, pickling=0.01)
+    assert await run_map(pool, echo, iter(range(1000))) == [*range(1000)]
+    assert len(pool.sent) < 20
+
+
+async def test_items_that_are_dear_to_send_go_one_by_one() -> None:
+    pool = FakePool(2, pickling=0.01)
+    assert await run_map(pool, len, [[item] for item in range(100)]) == [1] * 100
+    assert pool.sent == [1] * 100

@@ -29,10 +29,11 @@ import math
 
 #: Seconds of work that a chunk aims at: some 50 times what sending it costs, which the CPUs of the
 #: workers have to spare.  With 2 ms, items of 1 ms, then one per chunk, came to 0.89 of the ideal on
-#: 2 CPUs, with this to 0.95; those of 0.1 ms to 0.86 and 0.91.
+#: 2 CPUs, with this to 0.95; those of 0.1 ms to 0.86 and 0.91.  Items of half as long, or longer, go alone.
 TARGET = 5e-3
-#: Items that run this many seconds or longer go one per chunk.
-SLOW_ITEM = 2.5e-3
+#: The same, as so many times what it costs to send what the function carries: a closure's list, a
+#: method's object.  Each chunk has it anew, and its worker takes about as long again to load it.
+CARRYING = 4
 #: Work below this many seconds is not split to balance the tail: sending it costs as much.
 WORTH_SPLITTING = 100e-6
 #: Most items in a chunk.  Pickling or unpickling 4,096 numbers or short texts holds the
@@ -109,6 +110,7 @@ class Chunker:
     """
 
     __slots__ = (
+        "_carried",
         "_fair",
         "_fixed",
         "_has_lost",
@@ -155,6 +157,7 @@ class Chunker:
         self._pull = 0.0  # expected seconds in the event loop per item: to pull it,
         self._pickle = 0.0  # and to pickle it; and, in other turns,
         self._load = 0.0  # to load its result
+        self._carried = 0.0  # expected seconds to send what the function carries, once for each chunk
         self._hold = 0  # items that still go one by one
         self._next_hold = FIRST_HOLD
         self._past = past = Past() if past is None else past
@@ -251,7 +254,9 @@ class Chunker:
             self._remaining = max(0, self._remaining - size)
         self._pull = _follow(self._pull, seconds / size)
 
-    def record(self, size: int, seconds: float, pickling: float = 0.0, loading: float = 0.0) -> None:
+    def record(
+        self, size: int, seconds: float, pickling: float = 0.0, loading: float = 0.0, carried: float = 0.0
+    ) -> None:
         """Take a finished chunk into account.
 
         Args:
@@ -259,7 +264,9 @@ class Chunker:
             seconds: its measured running time.
             pickling: for how many seconds that held the event loop; 0 for a moment.
             loading: the same of its results.
+            carried: seconds that it took to send what the function carries.
         """
+        self._carried = _follow(self._carried, carried)
         self._load = _follow(self._load, loading / size)
         self._pickle = _follow(self._pickle, pickling / size)
         surprised = self._is_surprise(size, seconds)
@@ -288,12 +295,13 @@ class Chunker:
     def _allowed(self, size: int) -> int:
         """The size that durations allow, now that a chunk of ``size`` has come back."""
         assert self._item is not None, "a chunk was recorded"
-        if self._hold > 0 or self._item >= SLOW_ITEM:
+        target = max(TARGET, CARRYING * self._carried)
+        if self._hold > 0 or 2 * self._item >= target:
             return 1
         most = max(self._size, size)
         if size == most:
             most = max(GROWTH * most, min(LEAP * most, int(WORTH_SPLITTING / self._item)))
-        return max(1, min(most, int(TARGET / self._item), self._most))
+        return max(1, min(most, int(target / self._item), self._most))
 
     def _is_surprise(self, size: int, seconds: float) -> bool:
         if self._item is None or not self._seen:
@@ -308,7 +316,7 @@ class Chunker:
             return share
         if self._remaining is not None:
             share = min(share, -(-self._remaining // (2 * self._workers)))
-        return max(share, min(self._size, int(WORTH_SPLITTING / self._item)))
+        return max(share, min(self._size, int(max(WORTH_SPLITTING, self._carried) / self._item)))
 
 
 def _follow(known: float, sample: float, share: float = 0.0) -> float:
