@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from offloop.errors import SerializationError, WorkerCrashed
 from offloop.link import Exit
-from offloop.task import CallableTask, describe
+from offloop.task import call_of, describe
 from offloop.wire.tracebacks import brief
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _without_own_frames(block: str) -> str:
 def unloadable_task(task: TaskLike[Any], error: BaseException) -> SerializationError:
     """The error for a task that can't be loaded in a worker; it names the task."""
     name = describe(task)
-    origin = getattr(task.fn if isinstance(task, CallableTask) else type(task), "__module__", None)
+    origin = getattr(call_of(task)[0], "__module__", None)
     home = f" of module {origin}" if origin else ""
     text = f"{name}{home} could not be loaded in the worker: {brief(error)}"
     if isinstance(error, ImportError):

@@ -144,7 +144,10 @@ class Execution(asyncio.Future[R]):
         return f"<Execution {describe(self.task)} {state}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an Execution can't be sent to a worker: await it, and send its result")
+        raise TypeError(
+            "an Execution can't be sent to a worker: await it, and send its result (was it an attribute of "
+            "self, or within a captured variable?)"
+        )
 
     def claim(self) -> bool:
         """Whether the task may be handed to a worker now; if not, it ends as cancelled."""

@@ -149,7 +149,7 @@ def describe(task: object, limit: int = 80) -> str:
 def name_of(task: object) -> str:
     """The name of a task's function or class, without arguments; like `describe` it never raises."""
     try:
-        return _call_of(task)[0]
+        return _name(call_of(task)[0])
     except BaseException:
         return class_name(task)
 
@@ -160,29 +160,37 @@ def class_name(obj: object) -> str:
     return name
 
 
-def _call_of(task: Any) -> tuple[str, tuple[Any, ...]]:
-    """What a task calls, and with what; of a chunk of a map, the map's function, and the items."""
+_type_of: Callable[[object], type[Any]] = type  # whose own result type checkers narrow to nothing known
+
+
+def call_of(task: Any) -> tuple[Any, tuple[Any, ...]]:
+    """What a task calls, and with what; of a chunk of a map, the map's function, and the items.
+
+    Of a task that is no `CallableTask`, its class.
+    """
     if type(task) is not CallableTask:
-        return type(task).__qualname__, ()
+        return _type_of(task), ()
     fn, args = task.fn, task.args
-    if getattr(fn, "__module__", "") == "offloop.child.chunk":
-        fn, args = args[0], args[1]
+    return (args[0], args[1]) if getattr(fn, "__module__", "") == "offloop.child.chunk" else (fn, args)
+
+
+def _name(fn: Any) -> str:
     name: object = getattr(fn, "__qualname__", None)
-    return name if name and isinstance(name, str) else repr(fn), args
+    return name if name and isinstance(name, str) else repr(fn)
 
 
 def _describe(task: Any) -> str:
     if type(task) is not CallableTask:
         kind: Any = task.__class__
         return repr(task) if kind.__repr__ is not object.__repr__ else kind.__qualname__
-    name, args = _call_of(task)
+    fn, args = call_of(task)
     from reprlib import Repr  # an argument may be a list of a million
 
     short = Repr()
     short.maxstring = short.maxother = 60
     arguments = [short.repr(arg) for arg in args[:20]]
     arguments += [f"{key}={short.repr(value)}" for key, value in task.kwargs.items()]
-    return f"{name}({', '.join(arguments)})"
+    return f"{_name(fn)}({', '.join(arguments)})"
 
 
 #: Finds the running task's context.  A worker's thread sets it once, so that

@@ -14,10 +14,17 @@ from typing import Any
 import pytest
 from support import tasks
 from support.bounds import eventually, fail_after
+from support.descriptors import FailsWhenLoaded
 from support.gates import Gate
 from support.scripts import run_script, running_script
 
-from offloop import SerializationError, ThreadWorkerFactory, WorkerPool, WorkerStartError
+from offloop import (
+    ProcessWorkerFactory,
+    SerializationError,
+    ThreadWorkerFactory,
+    WorkerPool,
+    WorkerStartError,
+)
 from offloop.child import nesting
 
 IMPORTED = """
@@ -169,6 +176,18 @@ async def test_what_can_not_be_sent_is_told_with_what_to_send() -> None:
             await pool.submit(repr, pool)
         with pytest.raises(SerializationError, match="await it, and send its result"):
             await pool.submit(repr, pool.submit(abs, -1))
+    with pytest.raises(TypeError, match=r"not the class: ProcessWorkerFactory\(\)"):
+        WorkerPool(1, factory=ProcessWorkerFactory)  # type: ignore[arg-type]
+
+
+async def test_what_can_not_be_loaded_is_told_by_the_users_function_and_module() -> None:
+    unloadable = FailsWhenLoaded()
+    async with WorkerPool(1) as pool:
+        for failing in (pool.submit(tasks.echo, unloadable), pool.map(tasks.echo, [unloadable])):
+            with pytest.raises(
+                SerializationError, match=rf"^echo\(.*\) of module {tasks.__name__} could not"
+            ):
+                await failing
 
 
 @pytest.mark.parametrize("first", [tasks.echo, tasks.aecho])  # behind an async task there is an event loop

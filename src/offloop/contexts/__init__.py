@@ -58,7 +58,8 @@ def resolve_factory(factory: object) -> WorkerFactory:
     if isinstance(factory, WorkerFactory):
         return factory
     if not isinstance(factory, str):
-        raise TypeError(f"factory must be a WorkerFactory or a context's name, not {type(factory).__name__}")
+        given = f"the class: {factory.__name__}()" if isinstance(factory, type) else type(factory).__name__
+        raise TypeError(f"factory must be a WorkerFactory or a context's name, not {given}")
     if factory not in CONTEXTS:
         raise ValueError(f"no context is called {factory!r}; there are {', '.join(sorted(CONTEXTS))}")
     module, name = CONTEXTS[factory]
