@@ -54,7 +54,8 @@ def load(name: str, path: Path) -> types.ModuleType:
 
 @pytest.mark.parametrize(
     "name",
-    ["builtins", "sys", "_thread", "os", "posixpath", "json", "json.decoder", "numpy", "_pytest.fixtures"],
+    "builtins sys _thread os posixpath os.path collections.abc importlib._bootstrap json json.decoder "
+    "numpy _pytest.fixtures".split(),
 )
 def test_what_is_installed_is_importable(name: str) -> None:
     importlib.import_module(name)
@@ -147,6 +148,16 @@ def test_a_new_working_directory_is_another_path_where_that_is_relative(
 def test_a_module_made_by_hand_is_not(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("made_by_hand", "json.made_by_hand", "colorsys"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+        assert not importable(name)
+
+
+def test_another_name_is_only_where_the_standard_library_gives_it(
+    write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("here.py")
+    for name, known_as in (("my_json", "json"), ("json.here", "here")):
+        monkeypatch.setitem(sys.modules, name, importlib.import_module(known_as))
+        assert importable(known_as)
         assert not importable(name)
 
 

@@ -185,6 +185,7 @@ def _prefixes(name: str) -> list[str]:
 
 
 def _would_import(name: str, module: Any) -> bool:
+    name = _known_as(name, module)
     spec: ModuleSpec | None = None
     path: Sequence[str] | None = None
     for prefix in _prefixes(name):
@@ -195,6 +196,21 @@ def _would_import(name: str, module: Any) -> bool:
         if path is None and prefix != name:
             return module is not None and _is_extension(spec)
     return spec is not None and (module is None or _is_same(spec, module))
+
+
+def _known_as(name: str, module: Any) -> str:
+    """The name that a module is found by: ``os.path`` is `posixpath`, and from Python 3.13 on
+    ``collections.abc`` is `_collections_abc`.
+
+    What the standard library gives a second name has it in every interpreter; of others that is not known.
+    """
+    spec: ModuleSpec | None = getattr(module, "__spec__", None)
+    is_alias = spec is not None and spec.name != name
+    return spec.name if is_alias and _is_standard_library(name) and _is_standard_library(spec.name) else name
+
+
+def _is_standard_library(name: str) -> bool:
+    return name.partition(".")[0] in sys.stdlib_module_names
 
 
 def _is_extension(spec: ModuleSpec) -> bool:
