@@ -207,6 +207,45 @@ class Trouble(Exception):
 def give(): return Trouble(5)
 assert type(remote(give)) is Trouble
 """,
+    "abstract base classes of the standard library": """
+from collections import abc
+from collections.abc import Mapping, Sequence
+import os.path
+class Pair(Sequence):
+    def __init__(self, *items): self.items = items
+    def __getitem__(self, index): return self.items[index]
+    def __len__(self): return len(self.items)
+assert remote(lambda value: isinstance(value, Sequence), [1]) is True
+assert remote(lambda value: isinstance(value, abc.Mapping), {}) is True
+assert remote(lambda value: list(reversed(value)), Pair(1, 2)) == [2, 1]
+assert remote(lambda: (Mapping, os.path)) == (Mapping, os.path)
+""",
+    "type variables and what is like them": """
+import sys
+UserId = typing.NewType("UserId", int)
+T, P, Ts = typing.TypeVar("T", bound="UserId"), typing.ParamSpec("P"), typing.TypeVarTuple("Ts")
+def load(user: UserId) -> UserId: return UserId(user + 1)
+assert remote(load, 1) == 2
+def logged(f: typing.Callable[P, T]) -> typing.Callable[P, T]:
+    def inner(*args: P.args, **kwargs: P.kwargs) -> T: return f(*args, **kwargs)
+    return inner
+assert remote(lambda: logged(abs)(-1)) == 1
+assert remote(logged(load), 1) == 2
+class Call(typing.Generic[P, T]): pass
+class Many(typing.Generic[typing.Unpack[Ts]]): pass
+assert remote(lambda: Call.__parameters__ == (P, T) and Many.__parameters__ == (Ts,)) is True
+assert remote(lambda: [UserId, T, P, Ts]) == [UserId, T, P, Ts]
+assert remote(lambda: (UserId.__module__, T.__bound__.__forward_arg__)) == ("__main__", "UserId")
+if sys.version_info >= (3, 12):
+    exec("type Pairs[X: int] = list[tuple[X, X]]\\ndef first(pairs: Pairs[int]) -> int: return pairs[0][0]")
+    assert remote(first, [(3, 4)]) == 3
+    there = remote(lambda: Pairs)
+    assert (there.__name__, repr(there[str])) == ("Pairs", "Pairs[str]")
+    assert [x.__bound__ for x in there.__type_params__] == [int]
+if sys.version_info >= (3, 13):
+    D = typing.TypeVar("D", default=int)
+    assert remote(lambda: (D.has_default(), D.__default__, T.has_default())) == (True, int, False)
+""",
     "classes that refer to each other": """
 def outer():
     class Local:

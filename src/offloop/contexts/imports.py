@@ -34,7 +34,7 @@ _HARMLESS = frozenset(
 _NEVER = frozenset({"__main__", "__mp_main__"})
 
 #: Every worker has these, however they are found: what travels by value refers to their makers.
-_ALWAYS = frozenset({"builtins", "cloudpickle.cloudpickle", "offloop.wire.byvalue"})
+_ALWAYS = frozenset({"builtins", "cloudpickle.cloudpickle", "offloop.wire.byvalue", "offloop.wire.typevars"})
 
 #: What a folder on the path is when it holds nothing; other errors (no descriptor left) may pass.
 _NO_FOLDER = (FileNotFoundError, NotADirectoryError, PermissionError)
@@ -205,8 +205,9 @@ def _known_as(name: str, module: Any) -> str:
     What the standard library gives a second name has it in every interpreter; of others that is not known.
     """
     spec: ModuleSpec | None = getattr(module, "__spec__", None)
-    is_alias = spec is not None and spec.name != name
-    return spec.name if is_alias and _is_standard_library(name) and _is_standard_library(spec.name) else name
+    if spec is None or spec.name == name:
+        return name
+    return spec.name if _is_standard_library(name) and _is_standard_library(spec.name) else name
 
 
 def _is_standard_library(name: str) -> bool:

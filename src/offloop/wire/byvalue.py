@@ -196,13 +196,10 @@ def _reduce_method(_: TablePickler, method: types.MethodType) -> Any:
     return types.MethodType, (fn, owner)
 
 
-def _reduce_type_variable(pickler: TablePickler, variable: Any) -> Any:
-    cp = cloudpickle()
-    module = sys.modules.get(variable.__module__)
-    name: str = variable.__name__
-    if module is not None and getattr(module, name, None) is variable and pickler.importable(module.__name__):
-        return getattr, (module, name)
-    return cp._make_typevar, cp._decompose_typevar(variable)
+def _reduce_typing(pickler: TablePickler, made: Any) -> Any:
+    from offloop.wire import typevars
+
+    return typevars.reduce(pickler, made)
 
 
 def _reduce_variable(pickler: TablePickler, variable: ContextVar[Any]) -> Any:
@@ -252,16 +249,18 @@ for _kind in (
     SPECIAL[_kind] = _reduce_special
 
 
-def learn_type_variables() -> bool:
-    """Once `typing` is loaded, without which there are no type variables, have them pickled right.
+def learn_typing() -> bool:
+    """Once `typing` is loaded, have what it pickles by name alone pickled right: type variables and others.
 
     Returns:
         Whether that is done.
     """
-    kind: type | None = getattr(sys.modules.get("typing"), "TypeVar", None)
-    if kind is None:  # not imported, or half so, by another thread
+    typing = sys.modules.get("typing")
+    if not hasattr(typing, "NewType"):  # not imported, or half so, by another thread: it has this one last
         return False
-    SPECIAL[kind] = _reduce_type_variable
+    for name in ("TypeVar", "ParamSpec", "TypeVarTuple", "NewType", "TypeAliasType"):
+        if hasattr(typing, name):  # aliases from Python 3.12 on
+            SPECIAL[getattr(typing, name)] = _reduce_typing
     return True
 
 

@@ -34,7 +34,8 @@ ATOMS: frozenset[type] = frozenset(
 _NAMED_ATOMS = frozenset(
     "datetime.date datetime.timedelta decimal.Decimal fractions.Fraction ipaddress.IPv4Address "
     "ipaddress.IPv6Address logging.Logger logging.RootLogger pathlib.PosixPath pathlib.PurePosixPath "
-    "pathlib._local.PosixPath pathlib._local.PurePosixPath re.Pattern typing.TypeVar uuid.UUID".split()
+    "pathlib._local.PosixPath pathlib._local.PurePosixPath re.Pattern uuid.UUID "
+    "typing.NewType typing.ParamSpec typing.TypeAliasType typing.TypeVar typing.TypeVarTuple".split()
 )
 
 

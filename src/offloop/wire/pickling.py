@@ -47,7 +47,7 @@ from offloop.wire.byvalue import (
     SPECIAL,
     is_registered,
     learn_arrays,
-    learn_type_variables,
+    learn_typing,
     reduce_code,
     type_of,
 )
@@ -88,12 +88,12 @@ _seeded.memo = {id(defined): (0, defined)}
 _SEED: Any = _seeded.memo
 
 
-_knows_type_variables = _knows_arrays = False
+_knows_typing = _knows_arrays = False
 
 
-def _look_for_type_variables() -> None:
-    global _knows_type_variables
-    _knows_type_variables = learn_type_variables()
+def _look_for_typing() -> None:
+    global _knows_typing
+    _knows_typing = learn_typing()
 
 
 def _look_for_arrays() -> None:
@@ -205,8 +205,8 @@ class MessageEncoder:
         ready = self._spare or self._prepare()
         # Whoever comes in while this one is busy, or after it failed, finds none and gets a new one.
         self._spare = None
-        if not _knows_type_variables:
-            _look_for_type_variables()
+        if not _knows_typing:
+            _look_for_typing()
         pickler, dump, chunks = ready
         pickler.callback = buffer_callback
         dump(obj)
