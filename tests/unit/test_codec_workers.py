@@ -220,6 +220,29 @@ assert remote(lambda value: isinstance(value, abc.Mapping), {}) is True
 assert remote(lambda value: list(reversed(value)), Pair(1, 2)) == [2, 1]
 assert remote(lambda: (Mapping, os.path)) == (Mapping, os.path)
 """,
+    "classes that hold methods of their own": """
+class Base:
+    @classmethod
+    def of_base(cls): return cls.__name__
+class Shape(Base):
+    @classmethod
+    def make(cls, x=0): return cls(x)
+    def __init__(self, x): self.x = x
+    def get(self): return self.x
+Shape.makers = {"make": Shape.make, "base": Shape.of_base}
+Shape.default = Shape(5)
+Shape.get_default = Shape.default.get
+assert type(remote(lambda: Shape.makers["make"]())) is Shape
+assert remote(lambda: (Shape.makers["base"](), Shape.get_default())) == ("Shape", 5)
+assert remote(lambda: Shape.make.__func__ is Shape.makers["make"].__func__) is True
+assert remote(Shape.make, 2).x == 2
+class Square(Shape): pass
+Square.makers = [Square.make, Shape.make]
+assert remote(lambda: [type(make()).__name__ for make in Square.makers]) == ["Square", "Shape"]
+class Child(Square): pass
+Child.make_child = Child.make
+assert remote(lambda: type(Child.make_child()).__name__) == "Child"
+""",
     "type variables and what is like them": """
 import sys
 UserId = typing.NewType("UserId", int)

@@ -110,6 +110,8 @@ def reduce_code(pickler: TablePickler, obj: Any) -> Any:
         name = TYPE_NAMES.get(id(obj))
         # Without a name here pickle says what is wrong with it, or knows better (methods, type(None)).
         return NotImplemented if name is None else (type_named, (name,))
+    pickler.classes.add(id(obj))
+    pickler.dirty = True
     cp = cloudpickle()
     maker, args, state, _, _, _ = cp._dynamic_class_reduce(obj)
     if maker is cp._make_skeleton_class:
@@ -189,11 +191,26 @@ def _reduce_module(pickler: TablePickler, module: types.ModuleType) -> Any:
     return types.ModuleType, (name,), {k: v for k, v in vars(module).items() if k not in left_out}
 
 
-def _reduce_method(_: TablePickler, method: types.MethodType) -> Any:
+def _reduce_method(pickler: TablePickler, method: types.MethodType) -> Any:
     owner, fn = method.__self__, method.__func__
-    if getattr(owner, getattr(fn, "__name__", ""), None) == method:
+    name: str = getattr(fn, "__name__", "")
+    if getattr(owner, name, None) == method and not _is_inside(pickler, owner, name):
         return NotImplemented  # by its name, which keeps it the class's own function
     return types.MethodType, (fn, owner)
+
+
+def _is_inside(pickler: TablePickler, owner: Any, name: str) -> bool:
+    """Whether the class that has a method goes by value into the same message.
+
+    Then its function is at hand, and while the class is being loaded, as for a method that
+    is kept in an attribute of it, there is nothing yet under the name.
+    """
+    if not pickler.classes:
+        return False
+    kind = type_of(owner)
+    classes: tuple[type, ...] = owner.__mro__ if issubclass(kind, type) else kind.__mro__
+    home = next((cls for cls in classes if name in cls.__dict__), kind)
+    return id(home) in pickler.classes
 
 
 def _reduce_typing(pickler: TablePickler, made: Any) -> Any:

@@ -130,7 +130,8 @@ class TablePickler(pickle.Pickler):
         callback: the ``buffer_callback`` of the message in hand, or None.
         globals_ref: what cloudpickle shares between the functions of one
             message: new namespaces by the id of the old.
-        inlined: whether a function went by value into the message in hand.
+        classes: the ids of those that went by value into the message in hand.
+        inlined: whether a function did.
         dirty: whether `MessageEncoder` has to clean up after it.
     """
 
@@ -141,6 +142,7 @@ class TablePickler(pickle.Pickler):
         self.chunks = sink.chunks
         self.callback: BufferCallback | None = None
         self.globals_ref: dict[int, dict[str, Any]] = {}
+        self.classes: set[int] = set()
         self.inlined = False
         self.dirty = False
         self._owner = owner
@@ -230,6 +232,7 @@ class MessageEncoder:
         """Make a pickler ready for the next message, after one that was not the simplest."""
         pickler = ready[0]
         pickler.globals_ref = {}
+        pickler.classes.clear()
         pickler.inlined = pickler.dirty = False
 
     def refer(self, pickler: TablePickler, obj: Any, /) -> Any:
