@@ -132,6 +132,13 @@ class Level(enum.IntEnum):
     HIGH = 2
 assert remote(lambda level: level is Level.HIGH, Level.HIGH) is True
 assert remote(lambda: Level.LOW) is Level.LOW
+class Mark(enum.Enum):
+    MISSING = object()
+    HALF = (lambda x: x / 2,)
+    def __call__(self, x): return self.value[0](x)
+assert remote(lambda mark: mark is Mark.MISSING, Mark.MISSING) is True
+assert remote(lambda: Mark.MISSING) is Mark.MISSING
+assert remote(Mark.HALF, 3) == 1.5
 
 Pair = collections.namedtuple("Pair", "a b")
 assert type(remote(lambda pair: pair._replace(a=5), Pair(1, 2))) is Pair

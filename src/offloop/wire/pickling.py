@@ -38,6 +38,7 @@ This module loads in workers: only light imports.
 from __future__ import annotations
 
 import sys
+from copyreg import dispatch_table
 from io import BytesIO
 from types import FunctionType
 
@@ -155,6 +156,8 @@ class TablePickler(pickle.Pickler):
             return reduced if reduced is not None else reduce_code(self, obj)
         if kind in SPECIAL:
             return SPECIAL[kind](self, obj)
+        if type_of(kind) is not type and "_member_map_" in kind.__dict__:
+            return _reduce_member(obj)
         return NotImplemented
 
     def importable(self, module_name: str) -> bool:
@@ -242,6 +245,18 @@ class MessageEncoder:
     def importable(self, module_name: str, /) -> bool:
         """See `Owner.importable`."""
         raise NotImplementedError
+
+
+def _reduce_member(obj: Any) -> Any:
+    """A member of an enumeration by its name, if its value may not be equal to itself over there."""
+    kind: Any = type_of(obj)
+    base: Any = getattr(sys.modules.get("enum"), "Enum", ())
+    if type_of(obj._value_) in PLAIN or not issubclass(kind, base):
+        return NotImplemented
+    is_made_otherwise = kind.__reduce_ex__ is not base.__reduce_ex__ or kind in dispatch_table
+    if is_made_otherwise or kind._member_map_.get(obj._name_) is not obj:
+        return NotImplemented
+    return getattr, (kind, obj._name_)
 
 
 def _is_flat(items: tuple[Any, ...]) -> bool:
