@@ -6,6 +6,8 @@ import asyncio
 import os
 import time
 from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +18,13 @@ from support.gates import Gate
 from offloop import WorkerCrashed, WorkerKilled, WorkerPool, WorkerStartError
 from offloop.contexts import messages
 from offloop.contexts.far import FarWorker
+from offloop.contexts.lines import Batch, ControlLine
+from offloop.wire.frames import RETURNED, ProtocolError, frame, pack_numbers
 
 #: Seconds of silence after which these workers are lost: some heartbeats, and soon over.
 SOON = 0.5
+#: What is no frame.
+GARBAGE = b"\xff" * 64
 
 
 def pool(cluster: Cluster, workers: int = 2, **options: Any) -> WorkerPool:
@@ -77,6 +83,39 @@ async def test_with_retries_a_task_of_a_lost_machine_runs_again(gate: Gate) -> N
         await gate.arrived()
         gate.open()
         await held
+
+
+async def test_garbage_on_one_line_takes_no_outcome_along_that_came_on_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply_of, log = FarWorker._reply, tmp_path / "log"
+    spoilt: list[messages.Reply] = []
+
+    def reply(worker: FarWorker, held: float) -> bytes:
+        said = messages.Reply(*messages.unpack(reply_of(worker, held)))
+        if said.data and log.exists() and not spoilt:
+            said = said._replace(control=said.control + GARBAGE)
+            spoilt.append(said)
+        return messages.pack(said)
+
+    monkeypatch.setattr(FarWorker, "_reply", reply)
+    async with pool(Cluster(), 1) as workers:
+        executions = [workers.submit(tasks.append_line, str(log), str(number)) for number in range(20)]
+        await asyncio.gather(*executions, return_exceptions=True)
+        assert workers.statistics().crashes == len(spoilt) == 1
+    ran = log.read_text().split()
+    assert len(ran) == len(set(ran))
+
+
+def test_what_is_said_before_garbage_about_tasks_is_taken() -> None:
+    returned: list[int] = []
+    owner: Any = SimpleNamespace(link_returned=returned.extend)
+    nothing: Any = None
+    line = ControlLine(owner, nothing, nothing, Batch(lambda: None))
+    for _ in range(2):  # what comes behind it is not
+        with pytest.raises(ProtocolError):
+            line.feed(frame(RETURNED, pack_numbers([3])) + GARBAGE)
+    assert returned == [3]
 
 
 async def test_a_node_that_dies_in_the_midst_of_a_map_costs_at_most_what_it_held() -> None:

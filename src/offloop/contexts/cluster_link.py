@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from math import inf
 from time import monotonic
@@ -200,16 +200,22 @@ class ClusterLink(ProcessLink):
         is_last = reply.end is not None
         try:
             self._control_line.feed(reply.control)
-            for chunk in reply.data:
-                self._unread += self._frames.feed(chunk)
-            self._unread += _outcomes(reply.journal)
-        except ProtocolError as error:  # a task wrote garbage; what came before it holds
-            self._unread += error.records
-            self._signal(signal.SIGKILL)
+        except ProtocolError as error:  # a task wrote garbage: to this line, so what the others say holds
+            self._spoilt(error)
+        for chunk in reply.data:
+            self._take(self._frames.feed, chunk)
+        self._take(_outcomes, reply.journal)
         self._deliver(float("inf") if is_last else monotonic() + BUDGET)
         if reply.end is not None:
             self._ended_there(reply.end, reply.clock)
         return not is_last and not self._unread
+
+    def _take(self, feed: Callable[[bytes], list[Record]], data: bytes) -> None:
+        try:
+            self._unread += feed(data)
+        except ProtocolError as error:  # a task wrote garbage; what came before it holds
+            self._unread += error.records
+            self._spoilt(error)
 
     def _deliver_rest(self) -> None:
         super()._deliver_rest()
@@ -287,6 +293,7 @@ class ClusterLink(ProcessLink):
                 end.output,
                 end.out_of_memory,
                 sum(clock - start for _, start in running),
+                reason=self._nonsense,
             )
         )
 

@@ -13,7 +13,7 @@ from offloop.contexts.replies import Replies
 from offloop.contexts.starters import LIMIT
 from offloop.link import LinkOwner
 from offloop.shm.ledger import Ledger
-from offloop.wire.frames import FrameDecoder
+from offloop.wire.frames import FrameDecoder, ProtocolError
 
 
 class Batch:
@@ -82,8 +82,15 @@ class ControlLine(ControlSocket):
         Raises:
             ProtocolError: it is nonsense; what came before that was taken.
         """
-        for record in self._frames.feed(data):
+        nonsense: ProtocolError | None = None
+        try:
+            records = self._frames.feed(data)
+        except ProtocolError as error:
+            nonsense, records = error, error.records
+        for record in records:
             self._hear(record)
+        if nonsense is not None:
+            raise nonsense
 
     @property
     def taken(self) -> int:

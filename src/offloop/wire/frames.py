@@ -234,7 +234,7 @@ class FrameDecoder:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._rest = b""
+        self._rest: bytes = b""
         self._head: tuple[int, int, int, int, float, float] | None = None
         self._body = memoryview(b"")
         self._got = 0
@@ -271,7 +271,7 @@ class FrameDecoder:
         """Take received bytes; returns the records that they complete.
 
         Raises:
-            ProtocolError: bad magic, or a length above the limit.
+            ProtocolError: bad magic, or a length above the limit; each time from then on.
         """
         if self._head is not None:
             return self._feed_large(data)
@@ -286,6 +286,7 @@ class FrameDecoder:
         while end - position >= HEADER_SIZE:
             magic, kind, flags, ref, id, length, start, stop = unpack(data, position)
             if magic != MAGIC or length > self._limit:
+                self._rest = data[position : position + HEADER_SIZE]  # so that nothing behind it is believed
                 raise ProtocolError(f"bad frame: magic {magic:#x}, length {length}", records)
             if not length:  # as for what returns None: such frames come in a row, which takes half the time
                 whole = (end - position) // HEADER_SIZE * HEADER_SIZE
