@@ -157,6 +157,14 @@ def test_large_bytes_that_are_given_twice_are_one_object_there_too(ends: tuple[E
     assert args[0] is args[2] is kwargs["a"]
 
 
+def test_of_large_bytes_only_what_a_container_has_as_well_is_not_taken_out() -> None:
+    held, alone = bytearray(THRESHOLD), bytearray(THRESHOLD)
+    for other in ([held], {1: [None, (held,)]}):
+        given = shared((held, other, alone))
+        assert given[0] is held
+        assert given[2] is not alone
+
+
 # --- loans that nobody takes up --------------------------------------------------------------------
 
 

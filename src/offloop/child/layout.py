@@ -33,7 +33,7 @@ LONG = 1 << 21
 
 #: What pickle copies, unless it is marked.
 BYTES = frozenset({bytes, bytearray})
-#: What may hold such an argument once more, and how many parts are looked at, at some 30 ns each.
+#: What may hold such an argument once more, and how many parts are looked at, at some 20 ns each.
 CONTAINERS, MOST_PARTS = frozenset({list, tuple, dict}), 1000
 
 #: Where a part lies: behind this table, in a segment of the sender's, or in one of the receiver's.
@@ -107,7 +107,7 @@ class _Shared:
 def shared(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """The same values, large bytes among them marked to go out of band.
 
-    Not if one of the others, a container, holds them as well: what is given twice is one object
+    But for those that another one, a container, holds as well: what is given twice is one object
     there, too, which of marked ones only those are that are given by themselves.
 
     Args:
@@ -117,7 +117,9 @@ def shared(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if bytes not in types and bytearray not in types:
         return values
     large = {id(value): value for value in values if type(value) in BYTES and len(value) >= THRESHOLD}
-    if not large or _lies_within(values, large):
+    if large and not types <= BYTES:
+        _leave_out_held(values, large)
+    if not large:
         return values
     marked = {key: _Shared(value) for key, value in large.items()}
     return tuple(marked.get(id(value), value) for value in values)
@@ -129,20 +131,20 @@ def shared_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[An
     return values[: len(args)], dict(zip(kwargs, values[len(args) :], strict=True))
 
 
-def _lies_within(values: Sequence[Any], large: dict[int, Any]) -> bool:
-    """Whether a container, or one within it, has one of these, as far as `MOST_PARTS` parts tell."""
+def _leave_out_held(values: Sequence[Any], large: dict[int, Any]) -> None:
+    """Leave out what a container, or one within it, has, as far as `MOST_PARTS` parts tell."""
     left = MOST_PARTS
-    containers = [value for value in values if type(value) in CONTAINERS]
+    containers: list[Any] = [values]
     while containers and left > 0:
         container = containers.pop()
-        parts = container.values() if hasattr(container, "values") else container
-        for part in islice(parts, left):
-            if id(part) in large:
-                return True
-            if type(part) in CONTAINERS:
-                containers.append(part)
-        left -= len(container)
-    return False
+        parts = [*islice(container.values() if hasattr(container, "values") else container, left)]
+        left -= len(parts)
+        kinds = {*map(type, parts)}
+        if container is not values and not kinds.isdisjoint(BYTES):
+            for held in large.keys() & {*map(id, parts)}:
+                del large[held]
+        if not kinds.isdisjoint(CONTAINERS):
+            containers.extend(part for part in parts if type(part) in CONTAINERS)
 
 
 class LargeBuffers(list[memoryview]):
