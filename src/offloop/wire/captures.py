@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from types import CellType
 
 #: Types of values that cannot change, or whose changes do not travel with them.
-ATOMS: frozenset[type] = frozenset(
+CONSTANTS: frozenset[type] = frozenset(
     {type(None), bool, int, float, complex, str, bytes, range, type(Ellipsis), type(NotImplemented)}
     | {ContextVar}
 )
@@ -142,7 +142,7 @@ class Captures:
 
     def _visit(self, value: Any) -> None:
         kind = type_of(value)
-        if kind in ATOMS:
+        if kind in CONSTANTS:
             return
         if kind is tuple or kind is frozenset:
             for item in value:
@@ -240,7 +240,7 @@ def is_data(value: Any, is_named: Callable[[object], bool]) -> bool:
         is_named: whether a function or class travels by name.
     """
     kind = type_of(value)
-    if kind in ATOMS:
+    if kind in CONSTANTS:
         return True
     if kind is tuple or kind is frozenset:
         return all(is_data(item, is_named) for item in value)

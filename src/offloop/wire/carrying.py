@@ -18,7 +18,7 @@ from operator import is_
 from offloop.task import provider
 from offloop.wire import cpickle as pickle
 from offloop.wire.byvalue import is_registered
-from offloop.wire.pickling import PLAIN, PROTOCOL
+from offloop.wire.pickling import LITERALS, PROTOCOL
 from offloop.wire.variables import arrivals, key_of, known_by, tokens
 
 TYPE_CHECKING = False
@@ -171,7 +171,7 @@ class CarriedContext:
             except BaseException:  # user code: it may exit, or worse
                 pass
             else:
-                if type(value) in PLAIN:
+                if type(value) in LITERALS:
                     self._base.run(arrivals.get(variable, variable.set), value)
                 else:
                     self._entries.append((key, data))

@@ -29,7 +29,7 @@ about 30 ns, the priming 45 and the preamble 45; the rest is this method.  A
 fresh pickler for each message would add 750, a `BytesIO` in the list's place 90.
 ``persistent_id`` would cost a Python call for every object, also for an int.
 Of the instance's 2,670, checking that its class is unchanged takes 700;
-``cloudpickle.dumps`` takes 92,000.  `PLAIN` makes the first two: what refers to
+``cloudpickle.dumps`` takes 92,000.  `LITERALS` makes the first two: what refers to
 nothing, if that is seen quickly, needs neither priming nor preamble.
 
 This module loads in workers: only light imports.
@@ -70,10 +70,10 @@ PROTOCOL = 5
 PREAMBLE = b"\x80\x05\x97\x940"
 
 #: Types whose pickles contain no reference to anything.
-PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
+LITERALS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 #: Those of them that are never worth a buffer of their own, whose pickles nothing has to be asked for.
-ATOMS = PLAIN - {bytes}
+ATOMS = LITERALS - {bytes}
 
 _MANY = 8  # Above this many items, looking at each one's type costs more than priming a pickler.
 
@@ -198,12 +198,14 @@ class MessageEncoder:
                 The encoder stays usable.
         """
         kind = type_of(obj)
-        if kind in PLAIN:
+        if kind in LITERALS:
             return pickle.dumps(obj, PROTOCOL)
         if kind is tuple and len(obj) <= _MANY:
             for item in obj:
                 kind = type_of(item)
-                if kind not in PLAIN and not (_is_flat(item) if kind is tuple else kind is dict and not item):
+                if kind in LITERALS:
+                    continue
+                if not (_is_flat(item) if kind is tuple else kind is dict and not item):
                     break
             else:
                 return pickle.dumps(obj, PROTOCOL)
@@ -251,7 +253,7 @@ def _reduce_member(obj: Any) -> Any:
     """A member of an enumeration by its name, if its value may not be equal to itself over there."""
     kind: Any = type_of(obj)
     base: Any = getattr(sys.modules.get("enum"), "Enum", ())
-    if type_of(obj._value_) in PLAIN or not issubclass(kind, base):
+    if type_of(obj._value_) in LITERALS or not issubclass(kind, base):
         return NotImplemented
     is_made_otherwise = kind.__reduce_ex__ is not base.__reduce_ex__ or kind in dispatch_table
     if is_made_otherwise or kind._member_map_.get(obj._name_) is not obj:
@@ -263,7 +265,7 @@ def _is_flat(items: tuple[Any, ...]) -> bool:
     if len(items) > _MANY:
         return False
     for item in items:  # noqa: SIM110 - a generator for `all` costs more than the items
-        if type(item) not in PLAIN:
+        if type(item) not in LITERALS:
             return False
     return True
 
