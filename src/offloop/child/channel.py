@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from offloop.child.live import LiveTask
     from offloop.child.protocols import Voice
+    from offloop.child.turns import Turns
 
 #: How many messages may wait to be received, in each direction.
 ROOM = 64
@@ -25,9 +26,10 @@ class TaskChannel:
     Any thread of the task may use it.  It is closed when the task has ended.
     """
 
-    def __init__(self, live: LiveTask, voice: Voice) -> None:
+    def __init__(self, live: LiveTask, voice: Voice, turns: Turns) -> None:
         self._live = live
         self._voice = voice
+        self._turns = turns
         self._come: deque[Any] = deque()  # packed
         self._room = deque(
             [None] * ROOM
@@ -48,13 +50,13 @@ class TaskChannel:
             TaskCancelled: the task was cancelled while this waited; nothing was sent.
         """
         packed = self._voice.pack(value)
-        while not self._try_send(packed):
+        while not self._take(self._room, MESSAGE, packed):
             self._live.wait(self._has_room)
 
     async def asend(self, value: Any) -> None:
         """`send` for async tasks: it waits without holding up the worker's event loop."""
         packed = self._voice.pack(value)
-        while not self._try_send(packed):
+        while not self._take(self._room, MESSAGE, packed):
             await self._live.wait_async(self._has_room)
 
     def receive(self) -> Any:
@@ -65,13 +67,13 @@ class TaskChannel:
             ChannelClosed: the task has ended.
             TaskCancelled: the task was cancelled while this waited.
         """
-        while (packed := self._try_receive()) is None:
+        while not (packed := self._take(self._come, RECEIVED)):
             self._live.wait(self._has_come)
         return self._voice.unpack(packed[0])
 
     async def areceive(self) -> Any:
         """`receive` for async tasks: it waits without holding up the worker's event loop."""
-        while (packed := self._try_receive()) is None:
+        while not (packed := self._take(self._come, RECEIVED)):
             await self._live.wait_async(self._has_come)
         return self._voice.unpack(packed[0])
 
@@ -95,23 +97,21 @@ class TaskChannel:
     def _has_come(self) -> bool:
         return bool(self._come)
 
-    def _try_send(self, packed: Any) -> bool:
-        self._check_open()
-        try:
-            self._room.popleft()
-        except IndexError:
-            return False
-        self._voice.tell(MESSAGE, self._live.id, packed)
-        return True
+    def _take(self, queue: deque[Any], kind: int, said: Any = None) -> tuple[()] | tuple[Any]:
+        """Take the first of a queue, and tell the parent; returns nothing if there is none.
 
-    def _try_receive(self) -> tuple[Any] | None:
+        A cancellation comes before that or after: in between, it would leave a thread's parent asleep.
+        """
         self._check_open()
+        place = self._turns.shield()
         try:
-            packed = self._come.popleft()
+            first = queue.popleft()
+            self._voice.tell(kind, self._live.id, said)
         except IndexError:
-            return None
-        self._voice.tell(RECEIVED, self._live.id, None)
-        return (packed,)
+            return ()
+        finally:
+            self._turns.unshield(place)
+        return (first,)
 
     def _check_open(self) -> None:
         if self._live.closed:

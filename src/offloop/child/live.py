@@ -66,7 +66,7 @@ class LiveTask:
             try:
                 with self._lock:
                     if self._channel is None:
-                        self._channel = TaskChannel(self, self._voice)
+                        self._channel = TaskChannel(self, self._voice, self._turns)
             finally:
                 self._turns.unshield(place)
         return self._channel
