@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import resource
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from support import no_forks, spoiling, tasks
@@ -20,6 +22,8 @@ from support.fakeengine import Cluster
 from support.scripts import run_script
 
 from offloop import Executor, ProcessWorkerFactory, WorkerFactory, WorkerPool, WorkerStartError
+from offloop.contexts.outbox import Outbox
+from offloop.contexts.template import TemplateProcess
 
 
 @contextlib.contextmanager
@@ -71,6 +75,51 @@ async def test_a_parent_that_runs_out_of_descriptors_says_so_and_recovers(where:
             assert await pool.submit(abs, -2) == 2
         assert len(outcomes) < 40
     assert len(outcomes) > 5
+
+
+@pytest.mark.parametrize(("number", "deaths"), [(errno.ETOOMANYREFS, 0), (errno.EBADF, 1)])
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_what_cannot_be_sent_to_a_worker_is_sent_later_or_to_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, number: int, deaths: int, is_first: bool
+) -> None:
+    refusals = [number]
+    send = Outbox._send
+
+    def refuse(self: Outbox, head: Any) -> int:
+        if refusals:
+            raise OSError(refusals.pop(), "refused")
+        return send(self, head)
+
+    async with WorkerPool(1) as pool:
+        if not is_first:
+            assert await pool.submit(abs, -1) == 1
+        monkeypatch.setattr(Outbox, "_send_at_once", lambda self, data: 0)
+        monkeypatch.setattr(Outbox, "_send", refuse)
+        assert await pool.submit(abs, -2) == 2
+        assert not refusals
+        statistics = pool.statistics()
+        assert statistics.crashes + statistics.failed_starts == deaths
+
+
+@pytest.mark.parametrize("number", [errno.ETOOMANYREFS, errno.EBADF])
+async def test_what_cannot_be_sent_to_a_template_is_sent_later_or_done_without_it(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    class Refusing(socket.socket):
+        refusals: ClassVar[list[int]] = [number]
+
+        def sendmsg(self, buffers: Any, ancillary: Any = (), flags: int = 0, /) -> int:
+            if self.refusals and ancillary:
+                raise OSError(self.refusals.pop(), "refused")
+            return super().sendmsg(buffers, ancillary, flags)
+
+    async with WorkerPool(2) as pool:
+        assert await pool.submit(abs, -1) == 1
+        (template,) = TemplateProcess._shared[asyncio.get_running_loop()].values()
+        monkeypatch.setattr(template, "_sock", Refusing(fileno=template._sock.detach()))
+        await pool.recycle()
+        assert await pool.submit(abs, -2) == 2
+        assert not Refusing.refusals
 
 
 def test_an_executor_without_descriptors_for_its_event_loop_says_so_and_recovers() -> None:

@@ -61,6 +61,40 @@ def test_a_parent_that_ignores_its_children_or_reaps_them_all(
     assert not done.stderr
 
 
+BROKEN_PIPES = """
+import asyncio, os, select, signal
+from offloop import WorkerPool
+from offloop.contexts.watch import Lifeline
+
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as command-line filters do
+
+def kill(pid):
+    pidfd = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    select.select([pidfd], [], [])  # the event loop knows nothing of it yet
+    os.close(pidfd)
+
+async def main():
+    reading, writing = os.pipe()
+    os.close(reading)
+    Lifeline(writing).tell(b"nobody reads this")
+    async with WorkerPool(1) as pool, WorkerPool(1) as other:
+        kill(await pool.submit(os.getpid))
+        assert await pool.submit(abs, -1) == 1
+        kill(await pool.submit(os.getppid))
+        assert await other.submit(abs, -2) == 2
+    print("done")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="it waits for ends by pidfds")
+def test_a_parent_that_a_broken_pipe_would_end_outlives_its_workers(tmp_path: Path) -> None:
+    done = run_script(BROKEN_PIPES, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
 DELETED = """
 import asyncio, os, tempfile
 from offloop import ProcessWorkerFactory, WorkerPool

@@ -213,6 +213,7 @@ async def test_a_template_that_was_stopped_ends_with_its_pool() -> None:
     stopped = await pool.submit(parent_of_worker)
     os.kill(stopped, signal.SIGSTOP)
     assert await pool.shutdown() == 0
+    assert pool.statistics().crashes == 0, "its worker took its leave, though nobody told how it ended"
     assert wait_exit(stopped, 0)
 
 

@@ -50,8 +50,8 @@ class Tap:
         self.received += view[:count]
         return count
 
-    def send(self, data: Any) -> int:
-        count = self._sock.send(data)
+    def send(self, data: Any, *flags: int) -> int:
+        count = self._sock.send(data, *flags)
         self.sent += data[:count]
         return count
 

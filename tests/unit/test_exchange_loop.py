@@ -42,7 +42,7 @@ class Pipe:
         self.near, self.far = socket.socketpair()
         self.near.setblocking(False)
         self.far.setblocking(False)
-        self.outbox = Outbox(asyncio.get_running_loop(), self.near)
+        self.outbox = Outbox(asyncio.get_running_loop(), self.near, pytest.fail)
 
     async def read(self, size: int) -> bytes:
         got = b""

@@ -120,7 +120,7 @@ async def test_an_outbox_counts_what_is_written_and_copied_whether_or_not_it_goe
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
-        outbox = Outbox(asyncio.get_running_loop(), ours)
+        outbox = Outbox(asyncio.get_running_loop(), ours, pytest.fail)
         outbox.write([b"12345"])
         assert outbox.written == 5
         outbox.write([bytes(5_000_000)])  # more than the socket takes

@@ -27,11 +27,15 @@ else:
 #: A flag of ``recvmsg``: received descriptors are not handed on to programs that this process
 #: starts.  0 where the system has no such flag.
 MSG_CMSG_CLOEXEC: int = getattr(sockets, "MSG_CMSG_CLOEXEC", 0)
+#: A flag of ``send``: a peer that is gone shows as an error, also where the program has SIGPIPE end it.
+#: 0 where the system has no such flag.
+MSG_NOSIGNAL: int = getattr(sockets, "MSG_NOSIGNAL", 0)
 #: Room for the descriptors that come along with one receive.
 RIGHTS = sockets.CMSG_LEN(4 * 16)
 
 __all__ = [
     "MSG_CMSG_CLOEXEC",
+    "MSG_NOSIGNAL",
     "RIGHTS",
     "cast",
     "descriptor_of",

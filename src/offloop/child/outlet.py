@@ -7,7 +7,7 @@ import os
 import select
 from collections import deque
 
-from offloop.child.lowlevel import sockets, start_without_signals
+from offloop.child.lowlevel import MSG_NOSIGNAL, sockets, start_without_signals
 from offloop.shm.ledger import CONTROL
 
 TYPE_CHECKING = False
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 #: Bytes that may wait for the parent to read; who says more than that waits as well.
 MOST = 1 << 26
-#: A peer that is gone shows as an error, not as a signal.
-_FLAGS: int = sockets.MSG_DONTWAIT | getattr(sockets, "MSG_NOSIGNAL", 0)
+_FLAGS: int = sockets.MSG_DONTWAIT | MSG_NOSIGNAL
 
 
 class Outlet:

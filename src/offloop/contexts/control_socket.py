@@ -43,7 +43,8 @@ class ControlSocket:
         replies: loads messages.
         ledger: the page shared with the worker.
         logs: takes log records and warnings.
-        spoilt: called with the error when something came that makes no sense; then nothing more is heard.
+        unfit: called with the reason when the worker can't be spoken with any more: something came that
+            makes no sense, after which nothing more is heard, or nothing can be sent.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class ControlSocket:
         replies: Replies,
         ledger: Ledger,
         logs: LogReceiver,
-        spoilt: Callable[[Exception], object],
+        unfit: Callable[[str], object],
     ) -> None:
         sock.setblocking(False)
         self._loop = loop
@@ -63,9 +64,9 @@ class ControlSocket:
         self._replies = replies
         self._ledger = ledger
         self._logs = logs
-        self._spoilt = spoilt
+        self._unfit = unfit
         self._frames = FrameDecoder(LIMIT)
-        self._outbox = Outbox(loop, sock)
+        self._outbox = Outbox(loop, sock, unfit)
         self._has_ended = False
         #: How many bytes were received; the worker counts what it wrote.
         self.heard = 0
@@ -125,7 +126,7 @@ class ControlSocket:
             nonsense = error
         if nonsense is not None:
             self._end()
-            self._spoilt(nonsense)
+            self._unfit(f"it said what makes no sense: {nonsense!r}")
         return not self._has_ended
 
     def _end(self) -> None:

@@ -92,7 +92,9 @@ class FarWorker:
         self._starter.learn(self._order.foreseen)
         self._data, self._control, self._ledger, worker, fds = open_ends(self._order.slots + 1)
         self._control.setblocking(False)
-        self._data_out, self._control_out = Outbox(loop, self._data), Outbox(loop, self._control)
+        self._data_out, self._control_out = (
+            Outbox(loop, sock, lambda _: self._signal(signal.SIGKILL)) for sock in (self._data, self._control)
+        )
         with worker:
             try:
                 self._listen()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from time import monotonic
 from weakref import WeakSet
 
 from offloop.child.layout import Copy, Part, WithDescriptor
+from offloop.child.lowlevel import MSG_NOSIGNAL
 
 #: How many parts one system call takes at the most.
 _PARTS = 64
@@ -20,6 +22,10 @@ _PARTS = 64
 BUDGET = 0.0005
 #: Bytes copied between looks at the clock.
 SLICE = 1 << 18
+#: What passes by itself: memory is short, or this user has too many descriptors under way in sockets.
+SHORTAGES = frozenset({errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM})
+#: Seconds after which it is tried again: nothing tells when it has passed.
+RETRY_AFTER = 0.01
 
 #: Those of which a copy goes on in a later turn of their event loop.
 _copiers: WeakSet[Outbox] = WeakSet()
@@ -31,13 +37,19 @@ class Outbox:
     Args:
         loop: the event loop that waits for the socket.
         sock: a non-blocking stream socket.
+        cut_off: called with the reason why nothing more can be sent, though the peer may live on.  Of one
+            that is gone nothing is said: its end is heard of in another way.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, cut_off: Callable[[str], object]
+    ) -> None:
         self._loop = loop
         self._sock = sock
+        self._cut_off = cut_off
         self._parts: deque[memoryview | Copy | WithDescriptor] = deque()
         self._waiting = False  # for the socket to take more
+        self._retry: asyncio.TimerHandle | None = None  # while it waits for a shortage to pass
         self.closed = False
         #: How many bytes were to be written, those that are copied into segments included.
         self.written = 0
@@ -67,7 +79,7 @@ class Outbox:
                 view = memoryview(part).cast("B")
                 self.written += len(view)
                 self._parts.append(view)
-        if not self._waiting and self not in _copiers:
+        if not self._waiting and self._retry is None and self not in _copiers:
             self._flush()
 
     @property
@@ -78,7 +90,7 @@ class Outbox:
     def _send_at_once(self, data: bytes) -> int:
         """The usual case, and the fastest: nothing waits, and the socket takes it all."""
         try:
-            return self._sock.send(data)
+            return self._sock.send(data, MSG_NOSIGNAL)
         except OSError:  # it is full, or the worker gone: the usual way sorts it out
             return 0
 
@@ -101,21 +113,37 @@ class Outbox:
                 self._sent(self._send(head))
             except (BlockingIOError, InterruptedError):
                 blocked = True
-            except OSError:
-                self.close()  # the worker is gone, which its link will see
+            except OSError as error:
+                self._failed(error)
                 return
-        if blocked is not self._waiting:
-            self._waiting = blocked
-            if blocked:
+        self._wait(blocked)
+
+    def _wait(self, waiting: bool) -> None:
+        """Wait for the socket to take more, or wait for it no more."""
+        if waiting is not self._waiting:
+            self._waiting = waiting
+            if waiting:
                 self._loop.add_writer(self._sock, self._flush)
             else:
                 self._loop.remove_writer(self._sock)
 
+    def _failed(self, error: OSError) -> None:
+        """Nothing was sent: try again, if that may help."""
+        if error.errno in SHORTAGES:
+            self._wait(False)
+            self._retry = self._loop.call_later(RETRY_AFTER, self._try_again)
+            return
+        self.close()
+        if not isinstance(error, ConnectionError):
+            self._cut_off(f"nothing can be sent to it: {error!r}")
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._flush()
+
     def _copy_later(self) -> None:
         """Leave what is still to be copied to a later turn of the loop."""
-        if self._waiting:
-            self._waiting = False
-            self._loop.remove_writer(self._sock)
+        self._wait(False)
         _copiers.add(self)
         self._loop.call_soon(self._copy_on)
 
@@ -127,15 +155,15 @@ class Outbox:
     def _send(self, head: memoryview | Copy | WithDescriptor) -> int:
         if isinstance(head, WithDescriptor):
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [head.fd]))]
-            return self._sock.sendmsg([head.data], rights)
+            return self._sock.sendmsg([head.data], rights, MSG_NOSIGNAL)
         if len(self._parts) == 1:
-            return self._sock.send(head)  # type: ignore[arg-type]  # a copy does not come here
+            return self._sock.send(head, MSG_NOSIGNAL)  # type: ignore[arg-type]  # a copy does not come here
         views: list[memoryview] = []
         for part in islice(self._parts, _PARTS):
             if not isinstance(part, memoryview):
                 break
             views.append(part)
-        return self._sock.sendmsg(views)
+        return self._sock.sendmsg(views, (), MSG_NOSIGNAL)
 
     def _sent(self, count: int) -> None:
         """Take off what was sent."""
@@ -157,9 +185,10 @@ class Outbox:
         self.closed = True
         _close_descriptors(self._parts)
         self._parts.clear()
-        if self._waiting:
-            self._waiting = False
-            self._loop.remove_writer(self._sock)
+        self._wait(False)
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
 
 
 def _close_descriptors(parts: Sequence[Part]) -> None:

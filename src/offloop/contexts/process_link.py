@@ -81,7 +81,7 @@ class ProcessLink(Link):
         self._problem: BaseException | None = None
         self._said_bye = self._was_ready = self._kill_asked = self._over = False
         self._has_begun = self._is_orphan = self._is_stopping = False
-        self._nonsense: str | None = None
+        self._reason: str | None = None  # why it was ended
         self._unread: list[Record] = []
         self._rest: asyncio.Handle | None = None  # of `_unread`'s delivery, if it is due
         self._timer: asyncio.TimerHandle | None = None
@@ -100,9 +100,9 @@ class ProcessLink(Link):
             loop.call_soon(lambda: owner.link_exited(exit))  # by its name: the owner's class may change
             return
         self._words = self.ledger.words
-        self._outbox, self._inlet = Outbox(loop, self._data), Inlet(self._data, self._exchange)
+        self._outbox, self._inlet = Outbox(loop, self._data, self._unfit), Inlet(self._data, self._exchange)
         replies, logs = self._replies, self._logs
-        self._control = ControlSocket(loop, control, owner, replies, self.ledger, logs, self._spoilt)
+        self._control = ControlSocket(loop, control, owner, replies, self.ledger, logs, self._unfit)
         self._sender = Sender(self._outbox, self._definitions, self._lending)
         with worker:
             try:
@@ -122,8 +122,8 @@ class ProcessLink(Link):
         self._has_begun = True
         self._loop.add_reader(self._data, self._readable)
         self._process = WorkerProcess(self._loop, pid, pidfd, self._process_ended, kill)
-        if self._kill_asked:
-            self.kill()
+        if self._kill_asked or self._outbox.closed:  # which its setup waited in
+            self._signal(signal.SIGKILL)
 
     def not_spawned(self, error: BaseException) -> None:
         """There is no process; or its template died before it told of it."""
@@ -132,7 +132,7 @@ class ProcessLink(Link):
             self._start(self._starter.alone)
         else:
             self._problem = None if self._kill_asked else error
-            self._finish(None)
+            self._finish(UNKNOWN)
 
     # -- sending ------------------------------------------------------------
 
@@ -266,20 +266,23 @@ class ProcessLink(Link):
                 self._owner.link_ready()
             elif kind == REFUSED and not self._was_ready:
                 self._problem = not_started(self._replies.decode_failure(payload))
-                self._after(EXIT_GRACE, self._exit_overdue)
+                self._expect_end()
             elif kind == MODULES:
                 self._starter.learn(bytes(payload).decode(errors="replace").split())
             elif kind == RETIRE:
                 self._owner.link_overgrown(*unpack_numbers(payload)[:2])
             elif kind == BYE:
                 self._said_bye = True
-                self._after(EXIT_GRACE, self._exit_overdue)
+                self._expect_end()
         except Exception as error:  # nothing of the user's is called here: a task wrote to this socket
             self._spoilt(error)
 
     def _spoilt(self, error: Exception) -> None:
-        """The worker said what makes no sense, and is ended; what it said before that holds."""
-        self._nonsense = f"it said what makes no sense: {error!r}"
+        self._unfit(f"it said what makes no sense: {error!r}")
+
+    def _unfit(self, reason: str) -> None:
+        """The worker can't be spoken with any more, and is ended; what it said before that holds."""
+        self._reason = reason
         self._signal(signal.SIGKILL)
 
     def poll(self, until: float = inf) -> None:
@@ -336,21 +339,15 @@ class ProcessLink(Link):
         if not self._said_bye and self._problem is None:
             self._signal(signal.SIGKILL)
 
-    def _after(self, seconds: float, callback: Callable[..., object], *args: object) -> None:
-        """Set the timer of the end, instead of what it was set to."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, callback, *args)
-
-    def _exit_overdue(self) -> None:
-        """It did not go: a thread that does not end, a slow ``atexit``."""
-        self._signal(signal.SIGTERM)
-        self._after(1.0, self._signal, signal.SIGKILL)
+    def _expect_end(self) -> None:
+        """The worker said its last word."""
+        if self._process is not None:
+            self._process.expect_end(EXIT_GRACE)
 
     def _process_ended(self) -> None:
         """The pidfd says that the process is gone; its status comes from who started it."""
-        grace, status = (0.0, signal.SIGKILL.value) if self._is_orphan else (STATUS_GRACE, None)
-        self._after(grace, self._finish, status)
+        grace, status = (0.0, signal.SIGKILL.value) if self._is_orphan else (STATUS_GRACE, UNKNOWN)
+        self._timer = self._loop.call_later(grace, self._finish, status)
 
     def ended(self, status: int | None, peak_rss: int | None) -> None:
         """The process is gone, with this wait status (None: the template that knew it is gone too)."""
@@ -360,9 +357,9 @@ class ProcessLink(Link):
             self._is_orphan = self._process is not None and self._process.is_watched
             status = signal.SIGKILL.value
         if not self._is_orphan:
-            self._finish(status if status != UNKNOWN else 0 if self._said_bye else None)
+            self._finish(status)
 
-    def _finish(self, status: int | None) -> None:
+    def _finish(self, status: int) -> None:
         """Settle what the worker left behind, once."""
         if self._over:
             return
@@ -373,14 +370,14 @@ class ProcessLink(Link):
         started, ran = [id for id, _ in running], sum(monotonic() - start for _, start in running)
         stack, output = self.ledger.stack(), self.ledger.last_words()
         self._release()
-        code = os.waitstatus_to_exitcode(status) if status is not None else None
+        code = os.waitstatus_to_exitcode(status) if status != UNKNOWN else 0 if self._said_bye else None
         if killed := not self._was_ready and self._problem is None and not self._kill_asked:
             killed = (code is None or code < 0) and self._options.is_plain
             self._problem = died_at_start(self.pid, code, output)
         clean = self._said_bye and code == 0
         oom = self._oom.verdict(code, asked=self._kill_asked)
         exit = Exit(code, clean, started, self._problem, self._peak_rss, self.pid, stack, output, oom, ran)
-        self._owner.link_exited(exit._replace(killed=killed and not oom, reason=self._nonsense))
+        self._owner.link_exited(exit._replace(killed=killed and not oom, reason=self._reason))
 
     def _release(self) -> None:
         if self._timer is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import pickle
 import signal
@@ -16,11 +15,12 @@ from typing import ClassVar, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from offloop.child import nesting
-from offloop.child.lowlevel import MSG_CMSG_CLOEXEC
+from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, MSG_NOSIGNAL
 from offloop.child.modules import is_allowed
 from offloop.contexts.ends import duplicates
 from offloop.contexts.forks import close_in_forks
 from offloop.contexts.imports import foreign_finders, path_entries
+from offloop.contexts.outbox import RETRY_AFTER, SHORTAGES
 from offloop.contexts.watch import ExitWatch, Lifeline
 from offloop.errors import WorkerStartError
 from offloop.wire.frames import (
@@ -187,6 +187,7 @@ class TemplateProcess:
         self._numbers = 0
         self._problem: BaseException | None = None
         self._reminder: asyncio.TimerHandle | None = None
+        self._retry: asyncio.TimerHandle | None = None  # see `Outbox`
         self._sock, theirs = socket.socketpair()
         self._sock.setblocking(False)
         close_in_forks(self._sock)
@@ -293,21 +294,27 @@ class TemplateProcess:
             self._send_requests()
 
     def _send_requests(self) -> None:
-        while self._queue:
+        while self._queue and self._retry is None:
             request, fds = self._queue[0]
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
             try:
-                self._sock.sendmsg([request], rights)
+                self._sock.sendmsg([request], rights, MSG_NOSIGNAL)
             except BlockingIOError:
                 self._loop.add_writer(self._sock, self._writable)
                 return
             except OSError as error:
-                if error.errno == errno.ETOOMANYREFS:  # it has not taken in the last ones yet
-                    self._loop.call_later(0.01, self._send_requests)
-                return  # else the template is gone, which the reader will see
+                if error.errno in SHORTAGES:  # as when it has not taken in the last ones yet
+                    self._retry = self._loop.call_later(RETRY_AFTER, self._try_again)
+                elif not isinstance(error, ConnectionError):  # else it is gone, which the reader will see
+                    self._loop.call_soon(self._close)
+                return
             del self._queue[0]
             for fd in fds:
                 os.close(fd)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._send_requests()
 
     def _writable(self) -> None:
         self._loop.remove_writer(self._sock)
@@ -356,8 +363,9 @@ class TemplateProcess:
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
         self._sock.close()
-        if self._reminder is not None:
-            self._reminder.cancel()
+        for timer in (self._reminder, self._retry):
+            if timer is not None:
+                timer.cancel()
         self._exit.begin()
         self._exit.signal(signal.SIGCONT)  # one that is stopped would not hear of its end
         for _, fds in self._queue:

@@ -32,6 +32,8 @@ UNKNOWN = -1
 
 #: Seconds to wait for the exit status of a process that is known to be dead.
 STATUS_GRACE = 0.5
+#: Seconds between SIGTERM and SIGKILL.
+FORCE_AFTER = 1.0
 
 
 class WorkerProcess:
@@ -57,14 +59,34 @@ class WorkerProcess:
         self._loop = loop
         self._pidfd = pidfd if pidfd >= 0 else descriptor_of(pid)
         self._gone, self._kill = gone, kill
+        self._overdue: asyncio.TimerHandle | None = None
         #: Whether its end can be waited for.
         self.is_watched = self._pidfd >= 0
         if self.is_watched:
             loop.add_reader(self._pidfd, self._ended)
 
+    def expect_end(self, grace: float) -> None:
+        """It is about to end by itself.  If it does not, for that many seconds, it is ended.
+
+        It may have a thread that does not end, or a slow ``atexit``.
+        """
+        self._await_end(grace, signal.SIGTERM)
+
+    def _await_end(self, seconds: float, otherwise: int) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+        self._overdue = self._loop.call_later(seconds, self._force, otherwise)
+
+    def _force(self, number: int) -> None:
+        self.signal(number)
+        if number != signal.SIGKILL:
+            self._await_end(FORCE_AFTER, signal.SIGKILL)
+
     def _ended(self) -> None:
         self._loop.remove_reader(self._pidfd)
         self.is_watched = False
+        if self._overdue is not None:
+            self._overdue.cancel()
         self._gone()
 
     def signal(self, number: int) -> None:
@@ -82,6 +104,8 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Look after it no more."""
+        if self._overdue is not None:
+            self._overdue.cancel()
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
@@ -103,12 +127,20 @@ class Lifeline:
         close_in_forks(self)
 
     def tell(self, data: bytes) -> None:
-        """Write all of it, if the child still reads."""
+        """Write all of it, if the child still reads.
+
+        If it does not, the signal of that, which may be the end of this program, is taken from the thread
+        that gets it: on a pipe there is no `MSG_NOSIGNAL`.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
         try:
             with open(self._fd, "wb", closefd=False) as pipe:
                 pipe.write(data)
-        except BrokenPipeError:
-            pass  # it has ended, which is heard of in another way
+        except BrokenPipeError:  # it has ended, which is heard of in another way
+            if signal.SIGPIPE in signal.sigpending() - before:
+                signal.sigwait({signal.SIGPIPE})
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close(self) -> None:
         """Close it; doing so again does nothing."""
