@@ -227,7 +227,7 @@ def _read_to_end(fd: int) -> str:
 
 def test_an_interpreter_that_starts_can_not_be_interrupted() -> None:
     """From its very beginning: what it does with a signal before it ignores it would be a traceback."""
-    code = "from offloop.child.template import ignore_interrupts as ignore; ignore(); sys.exit(3)"
+    code = "from offloop.child.template import take_signals; take_signals(); sys.exit(3)"
     process, lifeline = launch(interpreter(None, {}, ()), code, ())
     process.send_signal(signal.SIGINT)
     assert process.wait(SCRIPT_BOUND) == 3

@@ -61,6 +61,43 @@ def test_a_parent_that_ignores_its_children_or_reaps_them_all(
     assert not done.stderr
 
 
+BLOCKED = """
+import asyncio, os, signal, threading, time
+
+blocked = signal.valid_signals()
+signal.pthread_sigmask(signal.SIG_BLOCK, blocked)  # as programs do that wait for signals by `sigwait`
+
+from offloop import ProcessWorkerFactory, WorkerCrashed, WorkerPool, current_task
+
+def sleep():
+    say = current_task().channel.send  # in a thread: in this one it would be interrupted without a signal
+    threading.Thread(target=say, args=(os.getpid(),)).start()
+    time.sleep(1000)
+
+async def main():
+    async with WorkerPool(1, factory=ProcessWorkerFactory(start_method={method!r})) as pool:
+        execution = pool.submit(sleep)
+        pid = await execution.channel.receive()
+        execution.cancel()
+        await asyncio.wait([execution])
+        assert await pool.submit(os.getpid) == pid, "it was interrupted, and not killed"
+        try:
+            await pool.submit(os._exit, 3)
+        except WorkerCrashed as error:
+            assert error.exit_code == 3, error.exit_code
+        assert await pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ()) < blocked
+    print("done")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("method", ["template", "exec"])
+def test_a_parent_that_blocks_all_signals(method: str, tmp_path: Path) -> None:
+    done = run_script(BLOCKED.format(method=method), tmp_path)
+    assert done.stdout == "done\n", done.stderr
+
+
 BROKEN_PIPES = """
 import asyncio, os, select, signal
 from offloop import WorkerPool

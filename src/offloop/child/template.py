@@ -20,7 +20,8 @@ import sys
 from types import SimpleNamespace
 
 from offloop.child import install_kill_points, modules, nesting
-from offloop.child.control import ORPHANED
+from offloop.child.control import INTERRUPT, ORPHANED
+from offloop.child.lastwords import DUMP
 from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, descriptor_of, signals, sockets
 from offloop.child.process import leave, run_worker
 from offloop.child.standard import hold_standard_descriptors
@@ -213,14 +214,16 @@ def _do_nothing(*_: object) -> None:
     """A signal handler."""
 
 
-def ignore_interrupts() -> None:
-    """Leave Ctrl-C to the parent.
+def take_signals() -> None:
+    """Leave Ctrl-C to the parent, and have the signals come through that it blocks and its workers live by.
 
-    By a handler rather than by SIG_IGN, which programs started here would inherit.
-    Until now the signal was blocked, as it would have ended this process with a traceback.
+    The former by a handler rather than by SIG_IGN, which programs started here would inherit.
+    Until now it was blocked, as it would have ended this process with a traceback.
     """
     signals.signal(signals.SIGINT, _do_nothing)
-    signals.pthread_sigmask(signals.SIG_UNBLOCK, (signals.SIGINT,))
+    signals.pthread_sigmask(
+        signals.SIG_UNBLOCK, (signals.SIGINT, signals.SIGCHLD, INTERRUPT, DUMP or INTERRUPT)
+    )
 
 
 def configure(config: dict[str, Any]) -> None:
@@ -302,7 +305,7 @@ def _receive_exactly(fd: int, size: int) -> bytes:
 
 def _begin(lifeline: int) -> dict[str, Any] | None:
     """What every interpreter does first; returns its configuration, or None without a parent."""
-    ignore_interrupts()
+    take_signals()
     hold_standard_descriptors()  # some of the parent's may have been of the kind that ends with `exec`
     config = receive_config(lifeline)
     die_without(lifeline)

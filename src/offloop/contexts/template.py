@@ -113,7 +113,7 @@ def launch(python: Interpreter, code: str, fds: tuple[int, ...]) -> Launched:
     start = f"import gc, sys; gc.disable(); sys.path.insert(0, {home!r}); {code}"
     theirs, ours = os.pipe()
     # A Ctrl-C before the new interpreter can ignore it would be a traceback of its own:
-    # blocked signals stay so in it, until `ignore_interrupts`.
+    # blocked signals stay so in it, until `take_signals`.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process = subprocess.Popen(
