@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import io
 import os
@@ -35,11 +36,23 @@ def keep_last_words(ledger: Ledger, fd: int) -> None:
     if DUMP:
         # In C, so it works as well while C code holds the interpreter's lock.
         faulthandler.register(DUMP, fd, all_threads=False)
+    _take_standard_streams(ledger)
+
+
+def _take_standard_streams(ledger: Ledger) -> None:
+    """What tasks print is not lost with their worker: neither the end of stderr, nor a line on stdout.
+
+    A module of ``preload`` may have put something else in their places, around those of Python's.
+    """
     raw: Any = _Tee(ledger)
-    sys.stderr = io.TextIOWrapper(raw, errors="backslashreplace", line_buffering=True, write_through=True)
-    stdout: Any = sys.stdout
-    if stdout is not None:
-        stdout.reconfigure(line_buffering=True)  # what a task has printed is not lost with its worker
+    encoding: str | None = getattr(sys.__stderr__, "encoding", None)  # the user's choice, perhaps
+    sys.stderr = io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=True, write_through=True)
+    stdout: Any
+    for stdout in (sys.stdout, sys.__stdout__):
+        try:
+            stdout.reconfigure(line_buffering=True)
+        except (AttributeError, ValueError):
+            pass  # there is none, or it can't do that, or was detached
 
 
 def _let_go_of_forks(fd: int) -> None:
@@ -69,5 +82,17 @@ class _Tee(io.FileIO):
         self._ledger = ledger
 
     def write(self, data: Any, /) -> int:
+        """Write all of it, as there is no buffer above that would: a signal may cut a write short.
+
+        Raises:
+            BlockingIOError: the descriptor is one that does not block, and takes no more now.
+        """
         self._ledger.say(bytes(data))
-        return super().write(data) or 0
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while left:
+            count = super().write(left)
+            if count is None:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), size - len(left))
+            left = left[count:]
+        return size

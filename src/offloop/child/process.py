@@ -14,6 +14,7 @@ from offloop.child.outlet import Outlet
 from offloop.child.port import SocketPort
 from offloop.child.runner import Runner
 from offloop.child.setup import take_setup
+from offloop.child.standard import flush_standard_streams
 from offloop.child.turns import Turns
 from offloop.shm.ledger import Ledger
 
@@ -118,9 +119,5 @@ def leave(status: int) -> None:
         atexit._run_exitfuncs()
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except Exception:
-            pass  # closed, or broken: nobody is left to be told
+    flush_standard_streams()
     os._exit(status)

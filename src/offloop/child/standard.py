@@ -22,8 +22,16 @@ def hold_standard_descriptors() -> None:
             os.set_inheritable(os.open(os.devnull, mode), True)
 
 
+def flush_standard_streams() -> None:
+    """Have out what was printed, as far as that goes."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass  # there is none, or it is closed, or broken: nobody is left to be told
+
+
 def leave_fork() -> None:
     """A task returned in a process that it forked as well, which has nothing more to do."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    flush_standard_streams()
     os._exit(0)
