@@ -149,6 +149,41 @@ def is_loaded(name: str) -> bool:
     return name in sys.modules
 
 
+SHARING = """
+import os, tempfile
+directory = tempfile.TemporaryDirectory()
+
+def find():
+    with tempfile.TemporaryDirectory() as own:  # of the worker's, as before
+        return os.path.isdir(directory.name) and directory.name
+"""
+
+
+async def test_what_a_preloaded_module_made_is_there_until_the_last_worker_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "makes_a_directory.py").write_text(SHARING)
+    monkeypatch.syspath_prepend(tmp_path)
+    factory = ProcessWorkerFactory(preload=["makes_a_directory"])
+    async with WorkerPool(1, factory=factory) as pool:
+        found = await pool.submit(call, "makes_a_directory", "find")
+        await pool.recycle()
+        assert await pool.submit(call, "makes_a_directory", "find") == found != ""
+    assert not os.path.exists(found), "the template has removed it"
+
+
+async def test_workers_draw_other_numbers_though_numpy_was_loaded_before_the_fork() -> None:
+    pytest.importorskip("numpy")
+    async with WorkerPool(1, factory=ProcessWorkerFactory(preload=["numpy.random"])) as pool:
+        first = await pool.submit(call, "numpy.random", "random")
+        await pool.recycle()
+        assert await pool.submit(call, "numpy.random", "random") != first
+
+
+def call(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)()
+
+
 class Killed:
     """Has the first workers, or all, killed before they have run a line."""
 

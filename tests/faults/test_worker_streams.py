@@ -38,6 +38,16 @@ def preloading(module: Path, code: str) -> ProcessWorkerFactory:
     return ProcessWorkerFactory(preload=[module.stem], env=BUFFERED)
 
 
+async def test_what_a_preloaded_module_prints_is_printed_once(
+    module: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with WorkerPool(1, factory=preloading(module, "print('loaded')")) as pool:
+        for _ in range(3):
+            await pool.submit(print, "ran")
+            await pool.recycle()
+    assert capfd.readouterr().out == "loaded\n" + 3 * "ran\n"
+
+
 WRAPPED = """
 import sys
 

@@ -23,6 +23,7 @@ from offloop.child import install_kill_points, modules, nesting
 from offloop.child.control import INTERRUPT, ORPHANED
 from offloop.child.lastwords import DUMP
 from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, descriptor_of, signals, sockets
+from offloop.child.preloading import part_from_template, preload, preload_for_workers
 from offloop.child.process import leave, run_worker
 from offloop.child.standard import hold_standard_descriptors
 from offloop.wire.cpickle import dumps, loads
@@ -142,7 +143,7 @@ class Template:
             return False
         _, kind, _, ref, request, length, _, _ = HEADER.unpack(data)
         if kind == PRELOAD:
-            _preload(_receive_exactly(self._sock.fileno(), length).decode().split())
+            preload_for_workers(_receive_exactly(self._sock.fileno(), length).decode().split())
             return True
         if kind == KILL:
             self._kill(ref)
@@ -186,6 +187,7 @@ class Template:
         for fd in own:
             os.close(fd)
         die_with_parent(template)
+        part_from_template()
 
 
 def die_with_parent(parent: int) -> None:
@@ -236,9 +238,7 @@ def configure(config: dict[str, Any]) -> None:
     _add_site_builtins(config["site"])
     gc.freeze()  # first, as all of it stays
     gc.enable()
-    for name in config["preload"]:
-        __import__(name)
-    _load_forwarding()
+    preload(config["preload"])
 
 
 def _take_flags(flags: dict[str, Any]) -> None:
@@ -248,24 +248,6 @@ def _take_flags(flags: dict[str, Any]) -> None:
     """
     own = {name: getattr(sys.flags, name) for name in dir(sys.flags) if name[0] != "_"}
     sys.flags = SimpleNamespace(**{**own, **flags})  # type: ignore[assignment]  # the type itself can't be made
-
-
-def _load_forwarding() -> None:
-    """Where `logging` is loaded, load what forwards its records: else each worker would, at its start."""
-    if "logging" in sys.modules:
-        __import__("offloop.child.records")
-
-
-def _preload(names: list[str]) -> None:
-    """Import what workers turned out to need; what fails here may still work in a worker."""
-    for name in names:
-        try:
-            __import__(name)
-        except Exception:
-            pass  # the worker that needs it will say
-    _load_forwarding()
-    modules.take_stock()
-    gc.freeze()
 
 
 def _add_site_builtins(whole: bool) -> None:

@@ -50,7 +50,8 @@ class ProcessWorkerFactory(WorkerFactory):
             ``environment`` is defined.
         concurrency: how many async tasks of one worker may overlap.
         preload: names of modules imported once, before workers are forked, and
-            shared by all of them.
+            shared by all of them, random generators that they have made included
+            (but for those of `random` and NumPy's global one).
         env: environment variables for the workers, beside those of this process.
         cwd: their working directory; by default this process's at their start.
         nice: added to their niceness.
