@@ -50,7 +50,7 @@ class End:
                 part.advance(len(part.source))
                 continue
             if isinstance(part, WithDescriptor):
-                self.peer.exchange.receive_descriptors(os.dup(part.fd).to_bytes(4, "little"))
+                self.peer.exchange.receive_descriptors([os.dup(part.fd)])
                 part.close()
             data = part.data if isinstance(part, WithDescriptor) else bytes(part)
             for record in self.peer.frames.feed(data):

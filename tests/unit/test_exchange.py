@@ -214,7 +214,7 @@ def test_a_lost_descriptor_costs_only_its_own_segment(ends: tuple[End, End]) -> 
     parts = parent.exchange.take_before()
     first, second = (part for part in parts if isinstance(part, WithDescriptor))
     first.close()
-    worker.exchange.receive_descriptors(os.dup(second.fd).to_bytes(4, "little"))
+    worker.exchange.receive_descriptors([os.dup(second.fd)])
     assert parent.write([part.data if isinstance(part, WithDescriptor) else part for part in parts]) == []
     lost, good = (parent.send(laid_out) for laid_out in both)
     with pytest.raises(OSError, match="could not be mapped"):
@@ -235,7 +235,7 @@ def test_nothing_stays_open_whatever_was_not_asked_for(ends: tuple[End, End]) ->
     parent, worker = ends
     before = descriptors()
     parent.exchange.lay_out(*pickled(array()))  # never written
-    worker.exchange.receive_descriptors(os.dup(0).to_bytes(4, "little"))  # never claimed
+    worker.exchange.receive_descriptors([os.dup(0)])  # never claimed
     assert descriptors() == before + 2
     parent.exchange.take_before()
     worker.exchange.close()

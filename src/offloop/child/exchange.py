@@ -10,7 +10,6 @@ have ended).
 from __future__ import annotations
 
 import os
-import sys
 from _warnings import warn  # loading `warnings` itself would take a descriptor, and there may be none
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -147,10 +146,9 @@ class Exchange:
         """Whether `settle` has something to say."""
         return self._nudged or bool(self._ended)
 
-    def receive_descriptors(self, rights: bytes) -> None:
+    def receive_descriptors(self, fds: Iterable[int]) -> None:
         """Take in descriptors that came along; the frames that they belong to follow in this order."""
-        for at in range(0, len(rights) - 3, 4):
-            self.descriptors.append(int.from_bytes(rights[at : at + 4], sys.byteorder))
+        self.descriptors.extend(fds)
 
     @property
     def bytes_held(self) -> int:

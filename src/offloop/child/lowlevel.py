@@ -7,13 +7,14 @@ worker's start, for nothing that a worker uses.
 from __future__ import annotations
 
 import os
+import sys
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     import signal as signals
     import socket as sockets
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import cast
 else:
     import _signal as signals
@@ -32,6 +33,7 @@ MSG_CMSG_CLOEXEC: int = getattr(sockets, "MSG_CMSG_CLOEXEC", 0)
 MSG_NOSIGNAL: int = getattr(sockets, "MSG_NOSIGNAL", 0)
 #: Room for the descriptors that come along with one receive.
 RIGHTS = sockets.CMSG_LEN(4 * 16)
+_INT = 4  # bytes that a descriptor takes there
 
 __all__ = [
     "MSG_CMSG_CLOEXEC",
@@ -39,9 +41,11 @@ __all__ = [
     "RIGHTS",
     "cast",
     "descriptor_of",
+    "descriptors_in",
     "signals",
     "sockets",
     "start_without_signals",
+    "with_descriptors",
 ]
 
 
@@ -51,6 +55,21 @@ def descriptor_of(pid: int) -> int:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
         return -1
+
+
+def with_descriptors(fds: Iterable[int]) -> list[tuple[int, int, bytes]]:
+    """The ancillary data of a message that takes these descriptors along."""
+    rights = b"".join(fd.to_bytes(_INT, sys.byteorder) for fd in fds)
+    return [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, rights)] if rights else []
+
+
+def descriptors_in(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors that came along with a message, in order."""
+    return [
+        int.from_bytes(rights[at : at + _INT], sys.byteorder)
+        for _, _, rights in ancillary
+        for at in range(0, len(rights) - _INT + 1, _INT)
+    ]
 
 
 def start_without_signals(start: Callable[[], object]) -> None:

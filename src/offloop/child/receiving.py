@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 from time import monotonic
 
-from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, RIGHTS, sockets
+from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, RIGHTS, descriptors_in, sockets
 from offloop.wire.frames import FrameDecoder, Record
 
 TYPE_CHECKING = False
@@ -69,13 +69,15 @@ class Receiver:
     Args:
         sock: the data socket, blocking.
         limit: the largest payload accepted, in bytes.
-        take_rights: given the descriptors that come along, as they come.
+        take_descriptors: given the descriptors that come along.
     """
 
-    def __init__(self, sock: sockets.socket, limit: int, take_rights: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, sock: sockets.socket, limit: int, take_descriptors: Callable[[list[int]], None]
+    ) -> None:
         self._sock = sock
         self._frames = FrameDecoder(limit)
-        self._take_rights = take_rights
+        self._take_descriptors = take_descriptors
         self._timeout: float | None = None
         self._is_brisk = False
         self._rests = Rests()
@@ -138,6 +140,6 @@ class Receiver:
             return []
         except ConnectionError:
             return None
-        for _, _, rights in ancillary:
-            self._take_rights(rights)
+        if ancillary:
+            self._take_descriptors(descriptors_in(ancillary))
         return self._frames.feed(data) if data else None

@@ -22,7 +22,15 @@ from types import SimpleNamespace
 from offloop.child import install_kill_points, modules, nesting
 from offloop.child.control import INTERRUPT, ORPHANED
 from offloop.child.lastwords import DUMP
-from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, descriptor_of, signals, sockets
+from offloop.child.lowlevel import (
+    MSG_CMSG_CLOEXEC,
+    RIGHTS,
+    descriptor_of,
+    descriptors_in,
+    signals,
+    sockets,
+    with_descriptors,
+)
 from offloop.child.preloading import part_from_template, preload, preload_for_workers
 from offloop.child.process import leave, run_worker
 from offloop.child.standard import hold_standard_descriptors
@@ -46,8 +54,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-
-_INT = 4
 
 
 class Template:
@@ -115,10 +121,8 @@ class Template:
             self._say(frame(EXITED, ref=pid, id=status, start=float(usage.ru_maxrss * unit)))
 
     def _say(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
-        rights = b"".join(fd.to_bytes(_INT, sys.byteorder) for fd in fds)
-        ancillary = [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, rights)] if fds else []
         try:
-            self._sock.sendmsg([data], ancillary)
+            self._sock.sendmsg([data], with_descriptors(fds))
         except OSError:
             pass  # the parent is gone, which the loop will see
 
@@ -129,16 +133,10 @@ class Template:
             In the new worker: its descriptors.  In the template: True, or False without a parent.
         """
         try:
-            data, ancillary, _, _ = self._sock.recvmsg(
-                HEADER_SIZE, sockets.CMSG_LEN(3 * _INT), MSG_CMSG_CLOEXEC
-            )
+            data, ancillary, _, _ = self._sock.recvmsg(HEADER_SIZE, RIGHTS, MSG_CMSG_CLOEXEC)
         except ConnectionError:
             return False
-        fds = [
-            int.from_bytes(rights[at : at + _INT], sys.byteorder)
-            for _, _, rights in ancillary
-            for at in range(0, len(rights), _INT)
-        ]
+        fds = descriptors_in(ancillary)
         if len(data) < HEADER_SIZE:
             return False
         _, kind, _, ref, request, length, _, _ = HEADER.unpack(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from offloop.child.exchange import Exchange
-from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, RIGHTS
+from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, RIGHTS, descriptors_in
 from offloop.contexts.starters import LIMIT
 from offloop.wire.frames import FrameDecoder, Record
 
@@ -44,6 +44,6 @@ class Inlet:
             count = self._sock.recv_into(wanted)
             return self._frames.filled(count) if count else None
         data, ancillary, _, _ = self._sock.recvmsg(self._frames.ask(CHUNK), RIGHTS, MSG_CMSG_CLOEXEC)
-        for _, _, rights in ancillary:
-            self._exchange.receive_descriptors(rights)
+        if ancillary:
+            self._exchange.receive_descriptors(descriptors_in(ancillary))
         return self._frames.feed(data) if data else None

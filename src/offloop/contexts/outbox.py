@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -13,7 +12,7 @@ from time import monotonic
 from weakref import WeakSet
 
 from offloop.child.layout import Copy, Part, WithDescriptor
-from offloop.child.lowlevel import MSG_NOSIGNAL
+from offloop.child.lowlevel import MSG_NOSIGNAL, with_descriptors
 
 #: How many parts one system call takes at the most.
 _PARTS = 64
@@ -154,8 +153,7 @@ class Outbox:
 
     def _send(self, head: memoryview | Copy | WithDescriptor) -> int:
         if isinstance(head, WithDescriptor):
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [head.fd]))]
-            return self._sock.sendmsg([head.data], rights, MSG_NOSIGNAL)
+            return self._sock.sendmsg([head.data], with_descriptors([head.fd]), MSG_NOSIGNAL)
         if len(self._parts) == 1:
             return self._sock.send(head, MSG_NOSIGNAL)  # type: ignore[arg-type]  # a copy does not come here
         views: list[memoryview] = []

@@ -9,13 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from offloop.child import nesting
-from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, MSG_NOSIGNAL
+from offloop.child.lowlevel import MSG_CMSG_CLOEXEC, MSG_NOSIGNAL, descriptors_in, with_descriptors
 from offloop.child.modules import is_allowed
 from offloop.contexts.ends import duplicates
 from offloop.contexts.forks import close_in_forks
@@ -296,9 +295,8 @@ class TemplateProcess:
     def _send_requests(self) -> None:
         while self._queue and self._retry is None:
             request, fds = self._queue[0]
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
             try:
-                self._sock.sendmsg([request], rights, MSG_NOSIGNAL)
+                self._sock.sendmsg([request], with_descriptors(fds), MSG_NOSIGNAL)
             except BlockingIOError:
                 self._loop.add_writer(self._sock, self._writable)
                 return
@@ -327,12 +325,11 @@ class TemplateProcess:
             return
         except OSError:
             data, ancillary = b"", []
-        pidfd = -1
-        for _, _, rights in ancillary:
-            pidfd = int.from_bytes(rights[:4], sys.byteorder)
         if not data:
             self._close()
             return
+        fds = descriptors_in(ancillary)
+        pidfd = fds[0] if fds else -1
         for record in self._frames.feed(data):
             # Ancillary data comes with the message it was sent with, and a
             # receive does not read past it: the last record is the one it belongs to.
