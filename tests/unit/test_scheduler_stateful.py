@@ -10,6 +10,7 @@ from hypothesis import note, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from profiles import CHOSEN, lift_time_bound
 
+from offloop.scheduling import roster
 from offloop.scheduling.estimate import Kind
 from offloop.scheduling.state import GONE, READY, RESERVED, STARTING, STOPPING, Limits, WorkerState
 
@@ -37,9 +38,15 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     world: World
 
-    @initialize(limits=LIMITS, warm=st.sampled_from([True, True, False]))
-    def open(self, limits: Limits, warm: bool) -> None:
-        note(f"{limits}")
+    @initialize(
+        limits=LIMITS,
+        warm=st.sampled_from([True, True, False]),
+        most_at_once=st.sampled_from([roster.MOST_AT_ONCE, 1]),
+    )
+    def open(self, limits: Limits, warm: bool, most_at_once: int) -> None:
+        note(f"{limits} {most_at_once=}")
+        self.patches = pytest.MonkeyPatch()
+        self.patches.setattr(roster, "MOST_AT_ONCE", most_at_once)  # 1: so few workers are many
         self.world = World(limits)
         self.kinds = [Kind() for _ in range(4)]
         if warm:  # workers that have started, and tasks known to be short
@@ -50,6 +57,12 @@ class SchedulerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
+        try:
+            self._ends()
+        finally:
+            self.patches.undo()
+
+    def _ends(self) -> None:
         world = self.world
         self._comes_to_rest()
         self._idle_workers_go()
@@ -117,6 +130,16 @@ class SchedulerMachine(RuleBasedStateMachine):
     def lease(self) -> None:
         self.world.lease()
 
+    @precondition(lambda self: not self.world.scheduler.closing)
+    @rule(kind=st.integers(0, 3), turns=st.integers(0, 1), how=st.sampled_from([*(["run on"] * 5), "close"]))
+    def use_leases_at_once(self, kind: int, turns: int, how: str) -> None:
+        """As many as there may be workers: one plan may not start them all, and meanwhile much may happen."""
+        for _ in range(self.world.limits.max_workers):
+            self.world.enqueue(self.kinds[kind], pin=self.world.lease().number)
+        for _ in range(turns):
+            self.world.turn()
+        self.end(how)
+
     @precondition(lambda self: self.world.leases)
     @rule(pick=PICKS)
     def release(self, pick: int) -> None:
@@ -143,13 +166,17 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.world.replace(worker)
 
     @precondition(lambda self: not self.world.scheduler.closing)
-    @rule(kind=st.integers(0, 3), keys=st.lists(st.sampled_from(["a", "b"]), min_size=4, max_size=8))
-    def retire_who_has_a_key(self, kind: int, keys: list[str]) -> None:
-        """A worker retires while tasks of its keys wait for it, and more of them come."""
+    @rule(
+        kind=st.integers(0, 3),
+        keys=st.lists(st.sampled_from(["a", "b", "c"]), min_size=4, max_size=8),
+        key=st.sampled_from(["a", "b", "c"]),
+    )
+    def retire_who_has_a_key(self, kind: int, keys: list[str], key: str) -> None:
+        """A worker retires, started or not, while tasks of its keys wait for it, and more of them come."""
         for _ in range(2):
             self.enqueue(kind, keys, 0, 0)
             self.world.turn()
-            owner = self.world.scheduler._bound.get("a")
+            owner = self.world.scheduler._bound.get(key)
             if owner is not None:
                 self.world.retire(owner)
 

@@ -4,44 +4,7 @@ from __future__ import annotations
 
 from worlds import known, make_world, ready_world
 
-from offloop.scheduling.roster import MOST_AT_ONCE
 from offloop.scheduling.state import GONE, READY, RETIRING, STOPPING
-
-
-def test_many_workers_are_started_and_stopped_a_few_at_a_time() -> None:
-    count = 3 * MOST_AT_ONCE + 1
-    world = make_world(count)
-    for _ in range(count):
-        world.enqueue()
-    started = []
-    while plan := world.turn():
-        started.append(len(plan.start))
-        assert world.scheduler.more == (sum(started) < count)
-    assert started == [MOST_AT_ONCE] * 3 + [1]
-    world.drain()
-    world.scheduler.closing = True
-    stopped = []
-    while sum(stopped) < count:
-        stopped.append(len(world.turn().stop))
-    assert stopped == [MOST_AT_ONCE] * 3 + [1]
-
-
-def test_so_are_those_of_keys_and_leases_and_those_in_place_of_others() -> None:
-    count = 2 * MOST_AT_ONCE
-    world = make_world(count)
-    for key in range(count):
-        world.enqueue(key=str(key))
-    for _ in range(count):
-        world.enqueue(pin=world.lease().number)
-    assert len(world.turn().start) <= MOST_AT_ONCE
-    assert world.scheduler.more
-    world.drain()
-    world, workers = ready_world(count)
-    for worker in workers:
-        world.scheduler.replace(worker)
-    assert len(world.turn().start) <= MOST_AT_ONCE
-    world.drain()
-    assert all(worker.phase == GONE for worker in workers)
 
 
 def test_a_worker_that_starts_for_a_key_is_not_counted_on_by_others() -> None:

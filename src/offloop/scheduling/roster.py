@@ -158,8 +158,8 @@ class Roster(Generic[T]):
             worker.phase = RETIRING
             self._hungry.pop(worker, None)
             self._idle.pop(worker, None)
-            if worker.keys:
-                self._draining[worker] = None
+        if worker.keys and worker.phase in (RESERVED, RETIRING):
+            self._draining[worker] = None
 
     def dismiss(self, worker: WorkerState[T]) -> None:
         """`retire` a worker, even if others have leases on it."""
@@ -246,7 +246,7 @@ class Roster(Generic[T]):
 
     def _forget_unused(self, worker: WorkerState[T]) -> None:
         """Forget a reserved worker that nobody will use any more."""
-        if worker.phase == RESERVED and not worker.outstanding and (worker.ending or not worker.leases):
+        if worker.is_unused and (worker.ending or not worker.leases):
             self._forget(worker)
 
     def _reserve_again(self, worker: WorkerState[T]) -> None:

@@ -63,8 +63,7 @@ class Scheduler(Keys[T]):
     def would_start_at_once(self) -> bool:
         """Whether a task added now would not wait for another one."""
         held = self._is_held
-        phases = (STARTING,) if held else (RESERVED, STARTING)
-        coming = sum(w.phase in phases and not w.outstanding for w in self.workers.values())
+        coming = sum(w.is_starting_for_nothing or (w.is_unused and not held) for w in self.workers.values())
         room = 0 if held else self.limits.max_workers - self._living()
         return len(self.queue) < len(self._idle) + coming + max(room, 0)
 
@@ -372,7 +371,7 @@ class Scheduler(Keys[T]):
         new = 0 if is_held else min(max(wanted, floor), self.limits.max_workers - living)
         start += [self._new() for _ in range(self._some_of(new))]
         if wanted > new and not is_held:  # a lease that was never used holds a place: its worker has to help
-            unused = [w for w in reserved if w.phase == RESERVED and not w.outstanding and w not in start]
+            unused = [w for w in reserved if w.is_unused and w not in start]
             start += unused[: wanted - max(new, 0)]
         for worker in start:
             worker.phase = RETIRING if worker.ending else STARTING
@@ -384,7 +383,7 @@ class Scheduler(Keys[T]):
         stop = [w for w in self.workers.values() if w.phase == RETIRING and self._may_stop(w)]
         if self.closing and not self.queue:
             stop += [w for w in self.workers.values() if w.is_idle or w.is_starting_for_nothing]
-            for worker in [w for w in self.workers.values() if w.phase == RESERVED]:
+            for worker in [w for w in self.workers.values() if w.is_unused]:  # others start in the next plan
                 self._forget(worker)
         else:
             spare = self._living() - self.limits.min_workers

@@ -89,6 +89,11 @@ class WorkerState(Generic[T]):
         return self.phase == READY and not self.hand and not self.keyed
 
     @property
+    def is_unused(self) -> bool:
+        """Reserved, with nothing that waits for it: nobody misses it, but a lease that may use it yet."""
+        return self.phase == RESERVED and not self.outstanding
+
+    @property
     def is_starting_for_nothing(self) -> bool:
         """Starting, with nothing that waits for it alone."""
         return self.phase == STARTING and not self.outstanding
