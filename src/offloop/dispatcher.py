@@ -102,7 +102,7 @@ class Dispatcher:
 
         Args:
             fn, args, kwargs: the call.
-            options: of `Worker.enqueue`, or ``pin``, the number of the one worker that may run it.
+            options: of `Worker.enqueue`; a lease's are also ``pin``, its worker's number, and ``lease``.
             task: the object that stands for it, if there is one.
         """
         loop = self.loop

@@ -83,6 +83,8 @@ class Execution(asyncio.Future[R]):
     # What few tasks have is no slot: filling it would cost every task.
     key: Hashable = None
     pin: int = 0
+    #: Which lease it was enqueued on, if on one.
+    lease: object = None
     priority: int = 0
     retries: int = 0
     timeout: float | None = None

@@ -6,24 +6,21 @@ import asyncio
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakSet
 
 from offloop.dispatcher import OPEN, Dispatcher
 from offloop.errors import StatusError, WorkerKilled
 from offloop.loopend import refuse_elsewhere
 from offloop.scheduling.state import GONE, READY, RETIRING, WorkerState
-from offloop.worker import Worker
+from offloop.worker import CheckedWorker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Iterable
 
     from offloop.execution import Execution
     from offloop.observe.statistics import Statistics
-    from offloop.protocols import TaskLike
-    from offloop.streams import Stream
 
 
-class LeasedWorker(Worker):
+class LeasedWorker(CheckedWorker):
     """What `WorkerPool.get_worker` returns.
 
     Its tasks run on one worker, in order.  It goes back to the pool by
@@ -37,12 +34,12 @@ class LeasedWorker(Worker):
         dispatcher.check_open()
         self._dispatcher = dispatcher
         self._state_ = dispatcher.scheduler.lease(monotonic())
-        self._usual = {"pin": self._state_.number}
+        #: What was enqueued here has it: others may have theirs on the same worker.
+        self._mark = object()
+        self._usual = {"pin": self._state_.number, "lease": self._mark}
         self._meter = dispatcher.meters.of(self._state_.number)
         self._held = True
         self._ended = False
-        #: What was enqueued here, as far as anybody still has it: others may have theirs on the same worker.
-        self._own: WeakSet[Execution[Any]] = WeakSet()
         # The pool must outlive its leases.
         self._pool = dispatcher.owner()
 
@@ -65,38 +62,6 @@ class LeasedWorker(Worker):
         """Whether no task is queued or running on this worker."""
         return not self._state_.outstanding
 
-    if not TYPE_CHECKING:  # they are typed as a `Worker`'s
-
-        def enqueue(
-            self,
-            task: TaskLike[Any],
-            *,
-            timeout: float | None = None,
-            priority: int = 0,
-            retries: int = 0,
-            key: Hashable = None,
-        ) -> Execution[Any]:
-            """Queue a task on this worker; see `Worker.enqueue`."""
-            self._check()
-            return self._owned(
-                super().enqueue(task, timeout=timeout, priority=priority, retries=retries, key=key)
-            )
-
-        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Execution[Any]:
-            """Queue a call on this worker; see `Worker.submit`."""
-            self._check()
-            return self._owned(super().submit(fn, *args, **kwargs))
-
-    def _stream(self, task: TaskLike[Any], options: dict[str, Any]) -> Stream[Any]:
-        self._check()
-        stream = super()._stream(task, options)
-        self._own.add(stream.execution)
-        return stream
-
-    def _owned(self, execution: Execution[Any]) -> Execution[Any]:
-        self._own.add(execution)
-        return execution
-
     def _check(self) -> None:
         if self._is_over:
             raise StatusError("The worker has been shut down")
@@ -104,10 +69,6 @@ class LeasedWorker(Worker):
             raise StatusError("The worker has been released to its pool")
         if self._state_.phase == GONE and self._dispatcher.status == OPEN:
             raise StatusError("The worker has crashed")
-
-    def _check_open(self) -> None:
-        self._check()
-        super()._check_open()
 
     async def wait_for_room(self) -> None:
         """Wait until ``enqueue`` would not raise `QueueFull`: what waits here counts for the pool's queue.
@@ -181,7 +142,7 @@ class LeasedWorker(Worker):
 
     def _cancel(self, executions: Iterable[Execution[Any]]) -> list[Execution[Any]]:
         """Cancel those that were enqueued here, the last ones first: else one could start meanwhile."""
-        own = [execution for execution in executions if execution in self._own]
+        own = [execution for execution in executions if execution.lease is self._mark]
         for execution in reversed(own):
             execution.cancel()
         return own

@@ -20,7 +20,6 @@ from offloop.policy import Policy
 from offloop.protocols import TaskLike
 from offloop.scheduling.state import Limits
 from offloop.streams import Stream
-from offloop.task import CallableTask
 from offloop.watched import Watched
 
 if TYPE_CHECKING:
@@ -243,37 +242,61 @@ class ContextWorker(Worker):
         return f"<Worker {self._state()} outstanding={outstanding} context={kind}>"
 
 
-class WorkerWithOptions(Worker):
-    """A worker seen with other defaults for `enqueue` and what is built on it."""
+class CheckedWorker(Worker):
+    """One that looks whether it takes a task before its dispatcher does, which has other workers, too."""
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Raise `StatusError` if this takes no more tasks, whatever the dispatcher says."""
+
+    if not TYPE_CHECKING:  # they are typed as a `Worker`'s
+
+        def enqueue(self, task: TaskLike[Any], **options: Any) -> Execution[Any]:
+            """Queue a task on this worker; see `Worker.enqueue`."""
+            self._check()
+            return super().enqueue(task, **options)
+
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Execution[Any]:
+            """Queue a call on this worker; see `Worker.submit`."""
+            self._check()
+            return super().submit(fn, *args, **kwargs)
+
+    def _stream(self, task: TaskLike[Any], options: dict[str, Any]) -> Stream[Any]:
+        self._check()
+        return super()._stream(task, options)
+
+    def _check_open(self) -> None:
+        self._check()
+        super()._check_open()
+
+
+class WorkerWithOptions(CheckedWorker):
+    """A worker seen with other defaults for `enqueue` and what is built on it.
+
+    Args:
+        worker: it.
+        defaults: they, checked already.
+    """
 
     def __init__(self, worker: Worker, defaults: dict[str, Any]) -> None:
         self._worker = worker
         self._dispatcher = worker._dispatcher
-        self._usual = worker._usual
         self._defaults = defaults
+        self._usual = {**(worker._usual or {}), **defaults}
+
+    def _check(self) -> None:
+        if isinstance(self._worker, CheckedWorker):
+            self._worker._check()
 
     def options(self, **options: Any) -> Worker:
         """The worker with these defaults, where they are given, and the present ones where not."""
         return WorkerWithOptions(self._worker, check_options(**{**self._defaults, **options}))
 
-    def is_running(self) -> bool:
-        """As of the worker itself."""
-        return self._worker.is_running()
+    if not TYPE_CHECKING:  # they are typed as a `Worker`'s
 
-    def is_idle(self) -> bool:
-        """As of the worker itself."""
-        return self._worker.is_idle()
-
-    def enqueue(self, task: TaskLike[Any], **options: Any) -> Execution[Any]:
-        """As of the worker itself, with these defaults."""
-        return self._worker.enqueue(task, **{**self._defaults, **options})
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Execution[Any]:
-        """As of the worker itself, with these defaults."""
-        task: CallableTask[Any] = CallableTask(fn, *args, **kwargs)
-        return self._worker.enqueue(task, **self._defaults)
-
-    if not TYPE_CHECKING:  # it is typed as a `Worker`'s
+        def enqueue(self, task: TaskLike[Any], **options: Any) -> Execution[Any]:
+            """As of the worker itself, with these defaults."""
+            return self.options(**options).enqueue(task) if options else super().enqueue(task)
 
         def map(
             self, fn: Callable[..., Any], *iterables: Inputs, timeout: float | None = None, **options: Any
@@ -283,16 +306,17 @@ class WorkerWithOptions(Worker):
                 timeout = self._defaults["timeout"]
             return super().map(fn, *iterables, timeout=timeout, **options)
 
-    def _check_open(self) -> None:
+    def is_running(self) -> bool:
         """As of the worker itself."""
-        self._worker._check_open()
+        return self._worker.is_running()
+
+    def is_idle(self) -> bool:
+        """As of the worker itself."""
+        return self._worker.is_idle()
 
     def statistics(self) -> Statistics:
         """As of the worker itself."""
         return self._worker.statistics()
-
-    def _stream(self, task: TaskLike[Any], options: dict[str, Any]) -> Stream[Any]:
-        return self._worker._stream(task, {**self._defaults, **options})
 
     async def shutdown(self, *, cancel_pending: bool = False) -> int:
         """As of the worker itself."""
@@ -301,6 +325,15 @@ class WorkerWithOptions(Worker):
     def kill(self) -> None:
         """As of the worker itself."""
         self._worker.kill()
+
+    async def __aenter__(self) -> Self:
+        await self._worker.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._worker.__aexit__(kind, error, traceback)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._worker, name)

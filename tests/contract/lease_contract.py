@@ -159,6 +159,24 @@ class LeaseContract(Context):
             assert own.cancelled()
             assert streamed.execution.cancelled()
 
+    async def test_a_lease_with_options_is_left_as_the_lease_itself(self, gate: Gate) -> None:
+        async with self.pool(1) as pool:
+            async with pool.get_worker().options(timeout=60) as lease:
+                before = await lease.submit(tasks.identity)
+            assert not lease.is_running()
+            with pytest.raises(StatusError, match="released"):
+                lease.submit(tasks.echo, 1)
+            (of_the_pool,) = await occupy(pool, gate)
+            with pytest.raises(LookupError):  # noqa: PT012
+                async with pool.get_worker().options(priority=1) as lease:
+                    own = [lease.submit(tasks.echo, 1), lease.enqueue(tasks.Echo(2), retries=1)]
+                    own.append(lease.stream(tasks.count_to, 3).execution)
+                    raise LookupError
+            assert all(execution.cancelled() for execution in own)
+            gate.open()
+            await of_the_pool
+            assert await pool.submit(tasks.identity) == before
+
     async def test_shutdown_of_a_lease_cancels_what_is_pending_of_its_own_only(self, gate: Gate) -> None:
         async with self.pool(1) as pool:
             first, second = pool.get_worker(), pool.get_worker()

@@ -65,6 +65,15 @@ class OptionsContract(Context):
             gate.open()
             assert await asyncio.gather(patient, unhurried) == [None, "as before"]
 
+    async def test_options_of_a_call_hold_before_those_of_its_worker(self) -> None:
+        async with self.pool(1) as pool:
+            hurried = pool.options(timeout=60, retries=2)
+            given = hurried.enqueue(tasks.Echo(1), timeout=None)
+            assert (given.timeout, given.retries) == (None, 2)
+            stream = hurried.stream(tasks.count_to, 1)
+            assert (stream.execution.timeout, stream.execution.retries) == (60, 2)
+            await asyncio.gather(given, stream.execution)
+
     async def test_options_of_options_add_up(self, log: Log, gate: Gate) -> None:
         async with self.pool(1) as pool:
             both = pool.options(timeout=0.1).options(priority=3)
