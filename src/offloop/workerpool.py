@@ -127,7 +127,10 @@ class WorkerPool(Worker):
         return self._dispatcher.status == OPEN
 
     def is_idle(self) -> bool:
-        """Whether a task enqueued now would start at once."""
+        """Whether a task enqueued now would start at once: a worker has nothing to do, or one may be started.
+
+        A busy worker does not count, though ``concurrency`` may leave it room for another async task.
+        """
         return self._dispatcher.is_open and self._dispatcher.scheduler.would_start_at_once
 
     def get_worker(self) -> LeasedWorker:
