@@ -261,7 +261,6 @@ class WorkerHandle:
             execution.attempt <= execution.retries
             and self._dispatcher.policy.heal  # else there is nobody to try it
             and not execution.pin
-            and not self._killed
             and not (execution.inbox is not None and execution.inbox.expected)  # items can't be taken back
         ):
             execution.attempt += 1
@@ -347,18 +346,20 @@ class WorkerHandle:
         self._is_overdue = True
         self.link.kill()
 
-    def cancel_all(self, *, running: bool) -> None:
-        """Cancel what this worker holds: all of it, or what it has not started.
+    def not_started(self) -> list[Execution[Any]]:
+        """What this worker holds and has not started.
 
         What it was sent with nothing before it is as good as started: to hear that it is takes time.
         """
-        started: set[int] = set()
-        if not running:
-            started.update([*self.state.hand][: self._scheduler.limits.slots], dict(self.link.running()))
+        hand = self.state.hand
+        started = {*[*hand][: self._scheduler.limits.slots], *dict(self.link.running())}
+        return [item for item in hand.values() if item.id not in started]
+
+    def cancel_all(self, *, running: bool) -> None:
+        """Cancel what this worker holds: all of it, or what it has not started."""
         # The last ones first: else one could start when the one before it is interrupted.
-        for item in reversed(list(self.state.hand.values())):
-            if item.id not in started:
-                item.cancel()
+        for item in reversed([*self.state.hand.values()] if running else self.not_started()):
+            item.cancel()
         if running and self._ready is None:
             self._loop.call_later(self._dispatcher.policy.cancel_grace, self._start_overdue)
 

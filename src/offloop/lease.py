@@ -109,13 +109,14 @@ class LeasedWorker(CheckedWorker):
         self.release()  # first, as it refuses other threads
         self._ended = True
         if cancel_pending:
-            self._cancel(self._state_.pinned)
+            self._cancel(_not_started(self._dispatcher, self._state_))
         await _end_worker(self._dispatcher, self._state_)
         return self._meter.exit_code
 
     def kill(self) -> None:
         """End this worker itself at once; the pool replaces it.
 
+        A task of the pool's that runs there is run again if it has ``retries`` left.
         Other leases on it end as well.  After `release`, the worker is the pool's, and goes on.
 
         Raises:
@@ -172,17 +173,24 @@ def _release(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]]) -> Non
     dispatcher.schedule_turn()
 
 
+def _not_started(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]]) -> list[Execution[Any]]:
+    """What a worker holds and has not begun, and what waits for it through a lease."""
+    handle = dispatcher.handles.get(worker.number)
+    return [*(handle.not_started() if handle is not None else ()), *worker.pinned]
+
+
 async def _end_worker(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]]) -> None:
     """End one worker when it has finished, and replace it; returns when it is gone."""
     dispatcher.bind()
-    handle = dispatcher.handles.get(worker.number)
     dispatcher.scheduler.dismiss(worker)
     dispatcher.schedule_turn()
-    if handle is None and worker.pinned:  # it is yet to start, for what waits for it
-        await asyncio.sleep(0)
-        handle = dispatcher.handles.get(worker.number)
-    if handle is not None:
-        await asyncio.shield(handle.exited)
+    while True:
+        if (handle := dispatcher.handles.get(worker.number)) is not None:
+            await asyncio.shield(handle.exited)  # before it was ready, perhaps: then it is tried again
+        elif worker.phase != GONE and worker.pinned:  # it is yet to start, for what waits for it
+            await asyncio.wait([*worker.pinned])
+        else:
+            return
 
 
 def _kill_worker(dispatcher: Dispatcher, worker: WorkerState[Execution[Any]]) -> None:

@@ -228,6 +228,7 @@ class World:
     def _check_dispatch(self, worker: WorkerState[Item], hand: list[Item], items: list[Item]) -> None:
         """Each task may be sent to this worker, and may be sent behind what it already held."""
         assert worker.phase in (READY, RETIRING)
+        assert worker.was_ready
         hand = list(hand)
         sent = self.workers[worker.number].sent
         for item in items:
@@ -336,7 +337,7 @@ class World:
     def _settle_lost(self, item: Item, fake: FakeWorker) -> None:
         if item.is_cancelled:
             self.end(item, "cancelled")
-        elif item.attempt <= item.retries and not fake.is_killed and not item.pin:
+        elif item.attempt <= item.retries and not item.pin:
             item.attempt += 1
             self.put_back([item])
         else:

@@ -34,6 +34,18 @@ class Keys(Roster[T], Generic[T]):
         #: How many tasks the plan in hand has moved to the workers of their keys.
         self._moved = 0
 
+    @property
+    def queued(self) -> int:
+        """How many tasks wait for a worker."""
+        return len(self.queue) + sum(len(w.pinned) + len(w.keyed) for w in self._pinned_waiting)
+
+    def waiting(self) -> list[T]:
+        """Every task that waits for a worker, oldest first within its queue."""
+        items = list(self.queue)
+        for worker in self._pinned_waiting:
+            items += (*worker.pinned, *worker.keyed)
+        return items
+
     def interned(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """A task's options, with a `Key` in place of its key.
 

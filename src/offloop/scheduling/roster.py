@@ -182,7 +182,7 @@ class Roster(Generic[T]):
         room = max(self.limits.max_workers - self._living(), 0)
         replacements = [self._new() for _ in range(self._some_of(min(len(retiring), room)))]
         if self.start_failed:  # an unused lease that has a place is to show whether one can be started
-            replacements += [w for w in self.workers.values() if w.phase == RESERVED and w.leases]
+            replacements += [w for w in self.workers.values() if w.may_help and w.leases]
         pairs = list(zip(retiring, replacements, strict=False))
         for worker, replacement in pairs:
             worker.replacement, replacement.replaces = replacement, True
@@ -246,12 +246,13 @@ class Roster(Generic[T]):
 
     def _forget_unused(self, worker: WorkerState[T]) -> None:
         """Forget a reserved worker that nobody will use any more."""
-        if worker.is_unused and (worker.ending or not worker.leases):
+        if worker.is_unused and (worker.dismissed or not worker.leases):
             self._forget(worker)
 
     def _reserve_again(self, worker: WorkerState[T]) -> None:
-        """``worker`` did not start: what waits for it alone has it tried again."""
+        """``worker`` did not start: what waits for it alone has it tried again; it retires if it was to."""
         self._steady_until = 0.0
+        worker.ending |= worker.phase == RETIRING
         worker.phase = RESERVED
         self._unbind(worker)
 

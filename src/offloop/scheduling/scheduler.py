@@ -50,11 +50,6 @@ class Scheduler(Keys[T]):
     # -- what there is ----------------------------------------------------
 
     @property
-    def queued(self) -> int:
-        """How many tasks wait for a worker."""
-        return len(self.queue) + sum(len(w.pinned) + len(w.keyed) for w in self._pinned_waiting)
-
-    @property
     def in_hand(self) -> int:
         """How many tasks workers hold."""
         return sum(len(worker.hand) for worker in self.workers.values())
@@ -63,7 +58,7 @@ class Scheduler(Keys[T]):
     def would_start_at_once(self) -> bool:
         """Whether a task added now would not wait for another one."""
         held = self._is_held
-        coming = sum(w.is_starting_for_nothing or (w.is_unused and not held) for w in self.workers.values())
+        coming = sum(w.is_starting_for_nothing or (w.may_help and not held) for w in self.workers.values())
         room = 0 if held else self.limits.max_workers - self._living()
         return len(self.queue) < len(self._idle) + coming + max(room, 0)
 
@@ -71,13 +66,6 @@ class Scheduler(Keys[T]):
     def more(self) -> bool:
         """Whether a plan was cut short: ask again soon."""
         return self._cut or self._moved >= MAX_PLAN
-
-    def waiting(self) -> list[T]:
-        """Every task that waits for a worker, oldest first within its queue."""
-        items = list(self.queue)
-        for worker in self._pinned_waiting:
-            items += (*worker.pinned, *worker.keyed)
-        return items
 
     # -- tasks --------------------------------------------------------------
 
@@ -151,6 +139,8 @@ class Scheduler(Keys[T]):
     def worker_ready(self, worker: WorkerState[T], now: float) -> None:
         """A starting worker takes tasks from now on, unless it was retired or killed meanwhile."""
         self._steady_until = 0.0
+        worker.was_ready = True
+        self.discouraged = self.start_failed = False
         if worker.phase != STARTING:
             return
         if self.closing and not worker.outstanding and not self.queue:
@@ -158,7 +148,6 @@ class Scheduler(Keys[T]):
             return
         worker.phase = READY
         worker.progress = now
-        self.discouraged = self.start_failed = False
         self._hungry[worker] = None
         if worker not in self._pinned_waiting:
             self._idle[worker] = now
@@ -170,8 +159,9 @@ class Scheduler(Keys[T]):
         environment existed yet.
         """
         begun = set(started)
-        stays = worker.phase == STARTING and bool(worker.leases or worker.pinned)
-        if worker.phase == STARTING:
+        has_failed = worker.phase in (STARTING, RETIRING) and not worker.was_ready
+        stays = has_failed and bool(worker.leases or worker.pinned)
+        if has_failed:
             self.start_failed = True
             self._try_to_replace_again(worker)
         running = [item for item in worker.hand.values() if item.id in begun]
@@ -259,7 +249,8 @@ class Scheduler(Keys[T]):
     def _serve_pinned(self, dispatch: dict[WorkerState[T], list[T]], now: float) -> None:
         slots, latency = self.limits.slots, self._latency
         for worker in list(self._pinned_waiting):
-            while worker.phase in (READY, RETIRING) and has_room(worker, slots, now, latency):
+            takes = worker.takes_pinned
+            while takes and has_room(worker, slots, now, latency):
                 item = self._next_pinned(worker)
                 if item is None:
                     break
@@ -371,7 +362,7 @@ class Scheduler(Keys[T]):
         new = 0 if is_held else min(max(wanted, floor), self.limits.max_workers - living)
         start += [self._new() for _ in range(self._some_of(new))]
         if wanted > new and not is_held:  # a lease that was never used holds a place: its worker has to help
-            unused = [w for w in reserved if w.is_unused and w not in start]
+            unused = [w for w in reserved if w.may_help and w not in start]
             start += unused[: wanted - max(new, 0)]
         for worker in start:
             worker.phase = RETIRING if worker.ending else STARTING

@@ -33,6 +33,7 @@ class WorkerState(Generic[T]):
         ending: whether it is to retire: as soon as it has started, to run what waits for
             it; or, once ready, as soon as its replacement has started.
         dismissed: whether it is to end though leases hold it.
+        was_ready: whether it ever was.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class WorkerState(Generic[T]):
         "recalled",
         "replacement",
         "replaces",
+        "was_ready",
     )
 
     def __init__(self, number: int) -> None:
@@ -67,7 +69,7 @@ class WorkerState(Generic[T]):
         self.recalled: set[int] = set()
         self.replacement: WorkerState[T] | None = None
         self.replaces = False
-        self.ending = self.dismissed = False
+        self.ending = self.dismissed = self.was_ready = False
 
     def dismiss(self) -> None:
         """It is to end though leases hold it; of one that has ended this says nothing."""
@@ -94,6 +96,11 @@ class WorkerState(Generic[T]):
         return self.phase == RESERVED and not self.outstanding
 
     @property
+    def may_help(self) -> bool:
+        """Reserved for a lease that does not use it, so that it may be started for others' tasks."""
+        return self.is_unused and not self.ending
+
+    @property
     def is_starting_for_nothing(self) -> bool:
         """Starting, with nothing that waits for it alone."""
         return self.phase == STARTING and not self.outstanding
@@ -107,6 +114,11 @@ class WorkerState(Generic[T]):
     def is_to_be_replaced(self) -> bool:
         """Whether another worker is to be started in its place."""
         return self.phase == RETIRING or (self.phase == READY and self.ending)
+
+    @property
+    def takes_pinned(self) -> bool:
+        """Whether it is sent what waits for it alone; one that retires gets that too, once it is ready."""
+        return self.phase == READY or (self.phase == RETIRING and self.was_ready)
 
     @property
     def may_idle_out(self) -> bool:
