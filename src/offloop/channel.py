@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from offloop.changes import Changes
 from offloop.child.channel import ROOM
@@ -30,7 +31,9 @@ class Channel(AsyncIterator[Any]):
     """
 
     def __init__(self, execution: Execution[Any]) -> None:
-        self._execution = execution
+        self._id, self._dispatcher = execution.id, execution.dispatcher
+        #: It refers to this, by its `Live`: a cycle would keep the task's arguments.
+        self._execution = ref(execution)
         self._link: Link | None = None
         self._waiting: deque[Any] = deque()  # packed, for a task that has not opened its end
         self._room = ROOM
@@ -51,7 +54,7 @@ class Channel(AsyncIterator[Any]):
         Cancelling this call: the message was sent, or it was not and never will be.
         """
         self._check_open()
-        packed = self._execution.dispatcher.context().pack(value)
+        packed = self._dispatcher.context().pack(value)
         async with self._sending:  # in the order of the calls
             while not self._room:
                 self._check_open()
@@ -61,7 +64,7 @@ class Channel(AsyncIterator[Any]):
             if self._link is None:
                 self._waiting.append(packed)
             else:
-                self._link.tell(MESSAGE, self._execution.id, packed)
+                self._link.tell(MESSAGE, self._id, packed)
 
     async def receive(self) -> Any:
         """The next message of the task; waits until there is one.
@@ -76,8 +79,8 @@ class Channel(AsyncIterator[Any]):
             self._check_open()
             await self._changes.wait()
         load = self._come.popleft()
-        if self._link is not None and not self._execution.done():
-            self._link.tell(RECEIVED, self._execution.id)
+        if self._link is not None and not has_ended(self._execution):
+            self._link.tell(RECEIVED, self._id)
         return load()
 
     async def __anext__(self) -> Any:
@@ -88,7 +91,7 @@ class Channel(AsyncIterator[Any]):
             raise StopAsyncIteration from None
 
     def _check_open(self) -> None:
-        if self._execution.done():
+        if has_ended(self._execution):
             raise ChannelClosed("the task has ended, and its channel with it")
 
     # -- what the task's end does ------------------------------------------------------
@@ -97,7 +100,7 @@ class Channel(AsyncIterator[Any]):
         """The task uses its channel: send what waits."""
         self._link = link
         while self._waiting:
-            link.tell(MESSAGE, self._execution.id, self._waiting.popleft())
+            link.tell(MESSAGE, self._id, self._waiting.popleft())
 
     def put(self, load: Callable[[], Any]) -> None:
         """The task sent a message, which ``load`` gives."""
@@ -121,5 +124,13 @@ class Channel(AsyncIterator[Any]):
         self._changes.announce()
 
     def __repr__(self) -> str:
-        state = "closed" if self._execution.done() else "open" if self._link is not None else "not open yet"
+        state = (
+            "closed" if has_ended(self._execution) else "open" if self._link is not None else "not open yet"
+        )
         return f"<Channel {state} to_receive={len(self._come)}>"
+
+
+def has_ended(execution: ref[Execution[Any]]) -> bool:
+    """Whether it has ended; one that nobody holds any more has."""
+    held = execution()
+    return held is None or held.done()

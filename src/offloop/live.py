@@ -6,9 +6,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
 
 from offloop.changes import Changes
-from offloop.channel import Channel
+from offloop.channel import Channel, has_ended
 from offloop.wire.frames import MESSAGE, OPENED, RECEIVED, REPORT, REPORTED, STACK
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ class Live:
     """One execution's share in it; made when somebody first asks, or the task first says something."""
 
     def __init__(self, execution: Execution[Any]) -> None:
-        self._execution = execution
+        self._id = execution.id
+        #: It refers to this: a cycle would keep the task's arguments.
+        self._execution = ref(execution)
         self._changes = Changes(execution.get_loop())
         self._reports: deque[Progress] = deque(maxlen=KEPT)
         self._reported = 0
@@ -51,7 +54,9 @@ class Live:
     def channel(self) -> Channel:
         """The parent's end of its channel."""
         if self._channel is None:
-            self._channel = Channel(self._execution)
+            execution = self._execution()
+            assert execution is not None, "it was asked"
+            self._channel = Channel(execution)
         return self._channel
 
     def hear(self, kind: int, value: Any, link: Link) -> None:
@@ -59,7 +64,7 @@ class Live:
         if kind == REPORT:
             self._reports.extend(Progress(*report) for report in value)
             self._reported += len(value)
-            link.tell(REPORTED, self._execution.id)
+            link.tell(REPORTED, self._id)
             self._changes.announce()
         elif kind == OPENED:
             self.channel.opened(link)
@@ -73,9 +78,9 @@ class Live:
     async def stack(self, link: Link) -> str:
         """Ask where the running task is; see `offloop.Execution.stack`."""
         if self._stack is None:
-            self._stack = self._execution.get_loop().create_future()
+            self._stack = asyncio.get_running_loop().create_future()
         answer = self._stack
-        link.tell(STACK, self._execution.id)
+        link.tell(STACK, self._id)
         await asyncio.wait([answer], timeout=STACK_ANSWER)
         return answer.result() if answer.done() else await link.dump_stack()
 
@@ -101,7 +106,7 @@ class Live:
                 yield report
             if seen < self._reported:
                 continue
-            if self._execution.done():
+            if has_ended(self._execution):
                 return
             await self._changes.wait()
 

@@ -122,7 +122,8 @@ class Inbox:
         if link is not None and self.expected:  # the first item is sent at once
             link.poll(monotonic() + BUDGET)
 
-    def _ended(self, execution: asyncio.Future[Any]) -> None:
+    def _ended(self, _: asyncio.Future[Any]) -> None:
+        self.execution.inbox = None  # no more items come; a cycle would keep the task's arguments
         self.wake()
 
     def wake(self) -> None:

@@ -36,6 +36,8 @@ async def _results(execution: Execution[Any]) -> list[Any]:
         if execution.never_began:
             return []
         raise
+    finally:
+        del execution  # no cycle through its error's traceback
 
 
 class WorkerPool(Worker):
@@ -192,6 +194,8 @@ class WorkerPool(Worker):
             for execution in executions:
                 execution.cancel()
             raise
+        finally:
+            del executions  # as there
 
     async def recycle(self) -> None:
         """Replace every worker, one after the other: the new one is started before the old one retires.
