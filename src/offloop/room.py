@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ class Room:
         self.limit = limit
         #: How many executions there may be that have not ended, or None.
         self.most = None if limit is None else limit + capacity
-        self.waiters: deque[asyncio.Future[None]] = deque()
+        self.waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # whose ends take no time
         #: Who waits for something else and is told of the end, by what tells whether it has come: it raises.
         self.watchers: dict[Callable[[Exception], object], Callable[[], object]] = {}
         #: Whether a worker or a lease has ended since they were asked.
@@ -59,8 +59,11 @@ class Room:
         loop = dispatcher.bind()
         while dispatcher.is_open and not self.is_left(dispatcher.outstanding):
             waiter = loop.create_future()
-            self.waiters.append(waiter)
-            await waiter
+            self.waiters[waiter] = None
+            try:
+                await waiter
+            finally:
+                self.waiters.pop(waiter, None)  # it may have been cancelled
         if not dispatcher.is_open:
             dispatcher.refuse()
 
@@ -74,7 +77,7 @@ class Room:
         places = inf if most is None else most - dispatcher.outstanding
         woken = 0
         while self.waiters and woken < places:
-            waiter = self.waiters.popleft()
+            waiter, _ = self.waiters.popitem(last=False)
             if not waiter.done():
                 waiter.set_result(None)
                 woken += 1
