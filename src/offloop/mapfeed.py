@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from offloop.child.chunk import is_light
-from offloop.errors import QueueFull
+from offloop.errors import OffloopError, QueueFull
 from offloop.inputs import AsyncInput, Failure, Signal, SyncInput, failure_of, is_async, is_cancelled
 from offloop.mapchunk import Chunk, are_light, weight_of
 from offloop.scheduling.chunking import TARGET, TURN, Chunker
@@ -30,7 +30,7 @@ class MapWorker(Protocol):
     It may have ``max_workers`` and ``concurrency`` (how many tasks one worker
     overlaps), both 1 by default, ``wait_for_room`` if it raises `QueueFull`,
     ``_kind_of``, which tells the `Kind` of a function's calls: what maps learn lasts,
-    and ``_watch``, which tells when it takes no more tasks (see `offloop.Worker`).
+    and ``_watch`` and ``_check_still``, which tell when it takes no more tasks (see `offloop.Worker`).
     """
 
     def enqueue(self, task: Any, /, *, timeout: float = ...) -> asyncio.Future[Any]:
@@ -297,6 +297,8 @@ class Feed:
         self._bets -= chunk.is_bet
         count = len(chunk.rows)
         rest = chunk.finish(execution)
+        if execution.cancelled() and not self._is_stopped:  # by others: its worker is to end, as a rule
+            chunk.error = _end_of(self._worker) or chunk.error
         if chunk.outcome is not None:
             seconds, values, _ = chunk.outcome
             if rest is not None:
@@ -329,6 +331,15 @@ class Feed:
             self._on_done = _do_nothing
             self._given_back.clear()
         on_done(chunk)
+
+
+def _end_of(worker: MapWorker) -> BaseException | None:
+    """What a worker that takes no more tasks raises; None if it takes some."""
+    try:
+        getattr(worker, "_check_still", _do_nothing)()
+    except OffloopError as error:
+        return error.with_traceback(None)
+    return None
 
 
 def _do_nothing(*_: object) -> None:

@@ -125,6 +125,7 @@ class Worker(Calls, Watched, ABC):
         return partial(watchers.pop, tell, None)
 
     def _check_still(self) -> None:
+        """Raise what becomes of whoever waits here if this takes no more tasks."""
         if self._dispatcher.status == KILLED:
             raise WorkerKilled("The worker was killed")
         self._check_open()

@@ -319,8 +319,11 @@ class MapFailureContract(Context):
             assert await pool.submit(tasks.echo, 1) == 1
         assert log.lines() == []
 
+    @pytest.mark.parametrize("cancel_pending", [True, False])
     @pytest.mark.parametrize("is_async", [True, False])
-    async def test_a_map_whose_pool_is_shut_down_meanwhile_says_so(self, is_async: bool) -> None:
+    async def test_a_map_whose_pool_is_shut_down_meanwhile_says_so(
+        self, is_async: bool, cancel_pending: bool
+    ) -> None:
         async def numbers() -> AsyncIterator[int]:
             for number in itertools.count():
                 yield number
@@ -328,7 +331,7 @@ class MapFailureContract(Context):
         pool = self.pool(1)
         async with aclosing(pool.map(tasks.echo, numbers() if is_async else itertools.count())) as results:
             assert await anext(results) == 0
-            ending = asyncio.ensure_future(pool.shutdown())
+            ending = asyncio.ensure_future(pool.shutdown(cancel_pending=cancel_pending))
             with pytest.raises(StatusError):
                 async for _ in results:
                     pass
