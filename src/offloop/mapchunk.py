@@ -1,12 +1,16 @@
-"""A chunk of a map as its sender sees it, and what its rows and results weigh."""
+"""A chunk of a map as its sender sees it: what it came to, and what its rows and results weigh."""
 
 from __future__ import annotations
 
 import asyncio
+import reprlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from offloop.child.chunk import is_light
+from offloop.errors import WorkerStartError
+from offloop.hiding import hides_arguments
+from offloop.wire.exceptions import add_note
 
 if TYPE_CHECKING:
     from offloop.child.keeping import Outcome
@@ -60,6 +64,48 @@ class Chunk:
                 if len(outcome[1]) < len(self.rows):
                     return self.split(len(outcome[1]))
         return None
+
+
+def unpack(chunk: Chunk, *, return_exceptions: bool) -> tuple[list[Any], BaseException | None]:
+    """The results of a chunk that is done, and the failure to raise after them.
+
+    Failures get a note that says which item they belong to.  Nobody knows
+    which item of a chunk was running when its worker died, or could not be
+    pickled: then all of them fail, and the note says so.
+    """
+    error = chunk.error
+    if error is not None:
+        add_note(error, _describe(chunk, 0, len(chunk.rows) - 1))
+        if isinstance(error, WorkerStartError):  # no item's failure; the next ones would be tried, too
+            return [], error
+        return ([error] * len(chunk.rows), None) if return_exceptions else ([], error)
+    assert chunk.outcome is not None, "the chunk is done"
+    _, values, failures = chunk.outcome
+    for index, error in sorted(failures.errors.items()) if failures is not None else ():
+        add_note(error, _describe(chunk, index, index))
+        if not return_exceptions:
+            return values[:index], error
+        values[index] = error
+    return values, None
+
+
+def _describe(chunk: Chunk, first: int, last: int) -> str:
+    if first == last:
+        where, text = f"item {chunk.start + first} of map", _short(chunk.rows[first])
+    else:
+        where = f"one of items {chunk.start + first} to {chunk.start + last} of map"
+        text = f"{_short(chunk.rows[first])} to {_short(chunk.rows[last])}"
+    return where if hides_arguments() else f"{where}: {text}"
+
+
+def _short(item: object) -> str:
+    """A short text for a row; it never raises, whatever the row's ``repr`` does."""
+    shortener = reprlib.Repr()
+    shortener.maxstring = shortener.maxother = 80
+    try:
+        return shortener.repr(item)
+    except BaseException:  # user code: it may exit
+        return f"<{type.__getattribute__(type(item), '__name__')}>"
 
 
 def are_light(rows: Sequence[Any]) -> bool:

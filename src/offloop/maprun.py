@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-import reprlib
 from asyncio.events import _get_running_loop
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,18 +14,15 @@ from time import perf_counter
 from typing import Any
 
 from offloop.child.chunk import run_chunk, run_star_chunk
-from offloop.errors import WorkerStartError
-from offloop.hiding import hides_arguments
 from offloop.inputs import Signal, is_sliced, known_length
 from offloop.loopend import refuse_elsewhere
-from offloop.mapchunk import Chunk
+from offloop.mapchunk import Chunk, unpack
 from offloop.mapfeed import Feed, MapWorker
 from offloop.progress import ProgressBar, Reporter
 from offloop.reentry import InUseError
 from offloop.scheduling.chunking import TURN, Chunker, Past
 from offloop.scheduling.estimate import Kind
 from offloop.task import CallableTask
-from offloop.wire.exceptions import add_note
 
 #: Results that are handed out before others on the event loop get a turn, if there was none for a while.
 BLOCK = 512
@@ -347,45 +343,3 @@ def _is_cancelled_itself(error: BaseException) -> bool:
 def _parallelism(worker: MapWorker) -> int:
     """How many tasks the worker runs at the same time."""
     return max(1, getattr(worker, "max_workers", 1) * getattr(worker, "concurrency", 1))
-
-
-def unpack(chunk: Chunk, *, return_exceptions: bool) -> tuple[list[Any], BaseException | None]:
-    """The results of a chunk that is done, and the failure to raise after them.
-
-    Failures get a note that says which item they belong to.  Nobody knows
-    which item of a chunk was running when its worker died, or could not be
-    pickled: then all of them fail, and the note says so.
-    """
-    error = chunk.error
-    if error is not None:
-        add_note(error, _describe(chunk, 0, len(chunk.rows) - 1))
-        if isinstance(error, WorkerStartError):  # no item's failure; the next ones would be tried, too
-            return [], error
-        return ([error] * len(chunk.rows), None) if return_exceptions else ([], error)
-    assert chunk.outcome is not None, "the chunk is done"
-    _, values, failures = chunk.outcome
-    for index, error in sorted(failures.errors.items()) if failures is not None else ():
-        add_note(error, _describe(chunk, index, index))
-        if not return_exceptions:
-            return values[:index], error
-        values[index] = error
-    return values, None
-
-
-def _describe(chunk: Chunk, first: int, last: int) -> str:
-    if first == last:
-        where, text = f"item {chunk.start + first} of map", _short(chunk.rows[first])
-    else:
-        where = f"one of items {chunk.start + first} to {chunk.start + last} of map"
-        text = f"{_short(chunk.rows[first])} to {_short(chunk.rows[last])}"
-    return where if hides_arguments() else f"{where}: {text}"
-
-
-def _short(item: object) -> str:
-    """A short text for a row; it never raises, whatever the row's ``repr`` does."""
-    shortener = reprlib.Repr()
-    shortener.maxstring = shortener.maxother = 80
-    try:
-        return shortener.repr(item)
-    except BaseException:  # user code: it may exit
-        return f"<{type.__getattribute__(type(item), '__name__')}>"

@@ -12,9 +12,9 @@ from typing import Any
 
 from offloop.adapters.broken import as_raised_by_executor
 from offloop.inputs import Signal
-from offloop.mapchunk import Chunk
+from offloop.mapchunk import Chunk, unpack
 from offloop.mapfeed import MapWorker
-from offloop.maprun import BUFFER, MapOptions, MapRun, unpack
+from offloop.maprun import BUFFER, MapOptions, MapRun
 
 
 class FedRows(AsyncIterator[Any]):

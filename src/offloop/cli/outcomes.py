@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from offloop.maprun import MapOptions, MapRun, unpack
+from offloop.mapchunk import unpack
+from offloop.maprun import MapOptions, MapRun
 
 if TYPE_CHECKING:
     from offloop.mapchunk import Chunk
