@@ -1,8 +1,11 @@
-"""Waiting for a change, on an event loop: by as many as want to."""
+"""Waiting for a change, on an event loop: by one, or by as many as want to."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+
+from offloop.reentry import InUseError
 
 
 class Changes:
@@ -26,3 +29,36 @@ class Changes:
         if self._next is not None:
             self._next.set_result(None)
             self._next = None
+
+
+class Signal:
+    """Wakes the one coroutine that waits for a condition which may have come true."""
+
+    __slots__ = ("_waiter",)
+
+    def __init__(self) -> None:
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        """Have the waiter look at its condition again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def check_unused(self) -> None:
+        """Raise `InUseError` if somebody waits."""
+        if self._waiter is not None:
+            raise InUseError("a map has one consumer, and somebody waits for its results already")
+
+    async def wait_until(self, condition: Callable[[], object]) -> None:
+        """Return when the condition holds, at once if it does now.
+
+        Raises:
+            InUseError: somebody waits already.
+        """
+        while not condition():
+            self.check_unused()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None

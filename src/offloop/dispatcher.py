@@ -23,10 +23,11 @@ from offloop.handle import WorkerHandle, any_left
 from offloop.idletimer import IdleTimer
 from offloop.link import Context
 from offloop.lookout import Lookout
-from offloop.loopend import at_loop_end, end_with_loop, newcomers, not_here
+from offloop.loopend import at_loop_end, end_with_loop
 from offloop.observe.meter import Meters, outcome_of
 from offloop.policy import ContextMaker, Policy
 from offloop.protocols import TaskLike
+from offloop.registry import not_here, tell_newcomers
 from offloop.room import Room
 from offloop.scheduling.estimate import Kinds
 from offloop.scheduling.scheduler import Scheduler
@@ -79,8 +80,7 @@ class Dispatcher:
         self.ended_for_good = False
         #: Whether the event loop's end shall shut it down, as the global pool's does.
         self.ends_with_loop = False
-        for tell in newcomers:
-            tell(self)
+        tell_newcomers(self)
 
     # -- taking tasks -------------------------------------------------------
 

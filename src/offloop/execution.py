@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 from offloop import task as tasks
 from offloop.hiding import hides_arguments
 from offloop.live import Live, Progress
-from offloop.loopend import refuse_elsewhere
 from offloop.reentry import is_amidst_own_work
+from offloop.registry import refuse_elsewhere
 from offloop.task import CallableTask, describe
 
 if TYPE_CHECKING:

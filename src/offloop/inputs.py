@@ -10,42 +10,8 @@ from contextlib import AsyncExitStack, ExitStack, aclosing
 from time import perf_counter
 from typing import Any, TypeAlias
 
-from offloop.reentry import InUseError
+from offloop.changes import Signal
 from offloop.scheduling.chunking import TURN
-
-
-class Signal:
-    """Wakes the one coroutine that waits for a condition which may have come true."""
-
-    __slots__ = ("_waiter",)
-
-    def __init__(self) -> None:
-        self._waiter: asyncio.Future[None] | None = None
-
-    def set(self) -> None:
-        """Have the waiter look at its condition again."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def check_unused(self) -> None:
-        """Raise `InUseError` if somebody waits."""
-        if self._waiter is not None:
-            raise InUseError("a map has one consumer, and somebody waits for its results already")
-
-    async def wait_until(self, condition: Callable[[], object]) -> None:
-        """Return when the condition holds, at once if it does now.
-
-        Raises:
-            InUseError: somebody waits already.
-        """
-        while not condition():
-            self.check_unused()
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-
 
 #: What was raised, or nothing.  It is popped to be raised, as a cycle through its traceback would keep it.
 Failure: TypeAlias = list[BaseException]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from offloop.dispatcher import OPEN, Dispatcher
 from offloop.errors import StatusError, WorkerKilled
-from offloop.loopend import refuse_elsewhere
+from offloop.registry import refuse_elsewhere
 from offloop.scheduling.state import GONE, READY, RETIRING, WorkerState
 from offloop.worker import CheckedWorker
 

@@ -1,4 +1,4 @@
-"""What happens to workers that nobody shut down when their event loop ends, or in a forked process."""
+"""What happens to workers that nobody shut down when their event loop ends."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import asyncio
 import os
 import sys
 import warnings
-from asyncio.events import _get_running_loop
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import ExitStack
 from contextvars import Context
 from importlib import import_module
-from threading import get_ident
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary, ref
+from weakref import WeakSet, WeakValueDictionary, ref
+
+from offloop.registry import in_use, note_use, tell_witnesses
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher
@@ -25,54 +25,8 @@ _LONG = 1e6
 #: The environment variable that has a process's statistics served to others of its user.
 SERVE = "OFFLOOP_STATISTICS"
 
-#: Those that were used and have not ended; `offloop.testing` looks for leaks among them.
-in_use: WeakSet[Dispatcher] = WeakSet()
-#: Those of the process that this one was forked from.  Kept, as their loops share its descriptors.
-_parents: list[Dispatcher] = []
 #: What tells when an event loop is closed, by that loop's id: it dies with the loop, or before.
 _closings: WeakValueDictionary[int, _Closing] = WeakValueDictionary()
-#: The thread in which each was first used.
-_threads: WeakKeyDictionary[Dispatcher, int] = WeakKeyDictionary()
-#: Called with the ``repr`` of each worker or pool that nobody shut down; `offloop.testing` adds one.
-witnesses: list[Callable[[str], None]] = []
-
-#: Called with each new dispatcher; OpenTelemetry's spans are set up so.
-newcomers: list[Callable[[Dispatcher], None]] = []
-
-
-def tell_witnesses(who: str) -> None:
-    """A worker or pool ends because nobody shut it down."""
-    for witness in tuple(witnesses):
-        witness(who)
-
-
-def not_here(dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop | None) -> RuntimeError:
-    """The error for a worker or pool that is used where this event loop runs, or none does."""
-    if dispatcher in _parents:
-        return RuntimeError("this worker or pool belongs to the process that was forked; make a new one here")
-    if loop is None:
-        return RuntimeError(
-            "no event loop is running here: a worker or pool is used from async code, on its own "
-            "event loop; from synchronous code and other threads use offloop.Executor"
-        )
-    return RuntimeError(
-        "this worker or pool belongs to another event loop; make one for each loop, or use "
-        "offloop.Executor, which may be used from any thread"
-    )
-
-
-def refuse_elsewhere(dispatcher: Dispatcher) -> None:
-    """Refuse a call that comes from elsewhere while the dispatcher's event loop runs, or another one here.
-
-    Raises:
-        RuntimeError: so it is.
-    """
-    here, loop = _get_running_loop(), dispatcher.loop
-    if here is loop or loop is None or dispatcher in _parents:
-        return
-    # A task of an inline worker runs on the event loop, which it does not see.
-    if here is not None or (loop.is_running() and _threads.get(dispatcher) != get_ident()):
-        raise not_here(dispatcher, here)
 
 
 def at_loop_end(end: Callable[[], Awaitable[None]], dispatcher: Dispatcher) -> Callable[[], None]:
@@ -92,8 +46,7 @@ def at_loop_end(end: Callable[[], Awaitable[None]], dispatcher: Dispatcher) -> C
         import_module("offloop.serving").serve_by_itself()  # which is a layer above: a plug-in
     armed = True
     closing_ref = _note_closing(dispatcher, asyncio.get_running_loop())
-    in_use.add(dispatcher)
-    _threads[dispatcher] = get_ident()
+    note_use(dispatcher)
 
     async def guard() -> AsyncGenerator[None]:
         try:
@@ -177,16 +130,6 @@ def _run_to_next_stop(step: Awaitable[None]) -> None:
         step.__await__().send(None)
     except (StopIteration, RuntimeError):
         pass  # it is done; or it is being closed by the loop just now
-
-
-def _forked() -> None:
-    for dispatcher in list(in_use):
-        dispatcher.forked()
-        _parents.append(dispatcher)
-    in_use.clear()
-
-
-os.register_at_fork(after_in_child=_forked)
 
 
 async def end_with_loop(dispatcher: Dispatcher) -> None:

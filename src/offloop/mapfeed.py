@@ -16,9 +16,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from offloop.changes import Signal
 from offloop.child.chunk import is_light
 from offloop.errors import OffloopError, QueueFull
-from offloop.inputs import AsyncInput, Failure, Signal, SyncInput, failure_of, is_async, is_cancelled
+from offloop.inputs import AsyncInput, Failure, SyncInput, failure_of, is_async, is_cancelled
 from offloop.mapchunk import Chunk, are_light, weight_of
 from offloop.scheduling.chunking import TARGET, TURN, Chunker
 from offloop.task import CallableTask

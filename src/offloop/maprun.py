@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+from offloop.changes import Signal
 from offloop.child.chunk import run_chunk, run_star_chunk
-from offloop.inputs import Signal, is_sliced, known_length
-from offloop.loopend import refuse_elsewhere
+from offloop.inputs import is_sliced, known_length
 from offloop.mapchunk import Chunk, unpack
 from offloop.mapfeed import Feed, MapWorker
 from offloop.progress import ProgressBar, Reporter
 from offloop.reentry import InUseError
+from offloop.registry import refuse_elsewhere
 from offloop.scheduling.chunking import TURN, Chunker, Past
 from offloop.scheduling.estimate import Kind
 from offloop.task import CallableTask

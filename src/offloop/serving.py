@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
-from offloop.loopend import SERVE, in_use
+from offloop.loopend import SERVE
 from offloop.observe.private import default_path, is_own, listen
 from offloop.observe.snapshot import of_dispatcher
+from offloop.registry import in_use
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from offloop.execution import Execution
 from offloop.lookout import BUDGET
-from offloop.loopend import refuse_elsewhere
 from offloop.reentry import InUseError
+from offloop.registry import refuse_elsewhere
 from offloop.task import describe
 from offloop.wire.credit import ReceiveWindow
 from offloop.wire.frames import CREDIT, STREAMED

@@ -15,9 +15,9 @@ from offloop.checks import check_int, check_options
 from offloop.dispatcher import BROKEN, FORKED, KILLED, OPEN, Dispatcher
 from offloop.errors import WorkerKilled
 from offloop.execution import Execution
-from offloop.loopend import refuse_elsewhere, tell_witnesses
 from offloop.policy import Policy
 from offloop.protocols import TaskLike
+from offloop.registry import refuse_elsewhere, tell_witnesses
 from offloop.scheduling.state import Limits
 from offloop.streams import Stream
 from offloop.watched import Watched

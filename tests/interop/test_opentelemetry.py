@@ -24,7 +24,7 @@ from offloop import (
     register_opentelemetry,
 )
 from offloop.dispatcher import Dispatcher
-from offloop.loopend import newcomers
+from offloop.registry import newcomers
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace")
 from opentelemetry import baggage, context  # noqa: E402

@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 
 import offloop
 from offloop.adapters.otel import TaskSpan, tracer_of
-from offloop.loopend import newcomers
 from offloop.observed import Ending, Observer, attach, unobserve
+from offloop.registry import newcomers
 from offloop.task import name_of
 
 if TYPE_CHECKING:

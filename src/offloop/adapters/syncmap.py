@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from offloop.adapters.broken import as_raised_by_executor
-from offloop.inputs import Signal
+from offloop.changes import Signal
 from offloop.mapchunk import Chunk, unpack
 from offloop.mapfeed import MapWorker
 from offloop.maprun import BUFFER, MapOptions, MapRun

@@ -11,7 +11,8 @@ from weakref import WeakSet
 
 import psutil
 
-from offloop.loopend import end_with_loop, in_use, witnesses
+from offloop.loopend import end_with_loop
+from offloop.registry import in_use, witnesses
 
 if TYPE_CHECKING:
     from offloop.dispatcher import Dispatcher
