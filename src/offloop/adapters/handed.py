@@ -157,7 +157,9 @@ class HandedExecution(Execution[R]):
 
     def claim(self) -> bool:
         """Whether its future was not cancelled, and now can't be."""
-        future = getattr(self, "_future", None)
+        future = getattr(
+            self, "_future", None
+        )  # here and in `_succeed` not the property, which takes 40 ns more
         return future is None or future.claim()
 
     def _succeed(self, result: R, /) -> None:
@@ -171,7 +173,7 @@ class HandedExecution(Execution[R]):
     def _fail(self, exception: type[BaseException] | BaseException, /) -> None:
         """The task failed, or could not be run."""
         super()._fail(exception)
-        future = getattr(self, "_future", None)
+        future = self.future
         if future is not None:
             error = self.exception()  # which also tells asyncio that it was seen
             self._future = None
@@ -181,7 +183,7 @@ class HandedExecution(Execution[R]):
     def _cancel_now(self, msg: Any | None = None) -> bool:
         if not super()._cancel_now(msg):
             return False
-        future = getattr(self, "_future", None)
+        future = self.future
         if future is not None:
             self._future = None
             if future.claim():  # it was running
