@@ -203,6 +203,27 @@ def test_a_shutdown_finishes_what_was_pulled_and_pulls_no_more(log: Log) -> None
         next(results)
 
 
+@pytest.mark.parametrize("taken", [0, 1])
+def test_one_who_drops_the_iterator_has_left(factory: WorkerFactory, taken: int) -> None:
+    made: list[ref[set[int]]] = []
+
+    def sets() -> Iterator[set[int]]:
+        for number in itertools.count():
+            row = {number}
+            made.append(ref(row))
+            yield row
+
+    with Executor(1, factory=factory) as executor:
+        results = executor.map(len, sets(), buffersize=4)
+        assert [*itertools.islice(results, taken)] == [1] * taken
+        del results
+        executor.submit(abs, -1).result()  # behind the map's beginning
+        while executor._thread._running:  # the test's bound ends this
+            executor.submit(abs, -1).result()
+        gc.collect()
+        assert not any(row() for row in made)
+
+
 @pytest.mark.usefixtures("dropped")
 def test_an_iterator_that_pulls_keeps_its_executor() -> None:
     assert list(Executor(1).map(abs, range(-30, 0), buffersize=2)) == [*range(30, 0, -1)]

@@ -119,7 +119,8 @@ class Executor(concurrent.futures.Executor):
         Returns:
             The future of the result.  It is running from when it is handed to a
             worker, which may be shortly before it runs, and can be cancelled until
-            then.  Its callbacks are called in the executor's thread, and must not block.
+            then.  Its callbacks are called in the executor's thread, as the standard library's are in
+            the one that manages its workers: they must not block, and can run no event loop.
 
         Raises:
             TypeError: ``fn`` is not callable.
@@ -144,7 +145,8 @@ class Executor(concurrent.futures.Executor):
         The calls begin at once, whether or not the results are looked at.  A
         call that fails does not stop the others until the iterator comes to it:
         it raises the error there, and cancels what no worker has got yet.  So
-        does leaving the iterator early.
+        does leaving the iterator early; with ``buffersize`` even before its first result, else all
+        calls are made then.
 
         Args:
             fn: a function.

@@ -139,15 +139,26 @@ class Results:
 
         Args:
             deadline: monotonic seconds at which waiting ends, or None.
-            pull: called before each result, to make up for it with a further row.
-            leave: called if the consumer leaves before the end.
+            pull: called before each result, to make up for it with a further row; None if all rows are there.
+            leave: called if the consumer leaves before the end.  One who takes no result at all has not
+                left, unless there is ``pull``: then the rest would wait for them for ever.
 
         Raises:
             TimeoutError: the deadline has passed.
             BaseException: what a call raised; that ends the results.
         """
+        results = self._iterate(deadline, pull, leave)
+        if pull is not None:
+            next(results)  # only a generator that has begun runs its `finally` when it is dropped
+        return results
+
+    def _iterate(
+        self, deadline: float | None, pull: Callable[[], object] | None, leave: Callable[[], object]
+    ) -> Iterator[Any]:
         finished = False
         try:
+            if pull is not None:
+                yield None  # for `iterate`
             while (chunk := self._next(deadline)) is not None:
                 values, failure = unpack(chunk, return_exceptions=False)
                 del chunk
