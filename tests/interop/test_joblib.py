@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import multiprocessing
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import pytest
 from support import tasks
@@ -84,6 +87,34 @@ def test_inputs_are_not_pulled_far_ahead(gate: Gate) -> None:
     assert list(results) == [*range(100)]
 
 
+def test_inputs_may_run_an_event_loop() -> None:
+    async def number_of(item: int) -> int:
+        return item
+
+    found = parallel(batch_size=1)(delayed(abs)(-asyncio.run(number_of(item))) for item in range(20))
+    assert found == [*range(20)]
+
+
+def test_an_input_that_blocks_holds_up_no_other_call() -> None:
+    is_blocking, goes_on = threading.Event(), threading.Event()
+
+    def inputs() -> Iterator[Any]:
+        for number in range(8):
+            if number == 6:  # behind what is pulled before the first result
+                is_blocking.set()
+                goes_on.wait()
+            yield delayed(abs)(number)
+
+    with ThreadPoolExecutor(1) as threads:
+        blocked = threads.submit(parallel(batch_size=1), inputs())
+        is_blocking.wait()
+        try:
+            assert parallel(batch_size=1)(delayed(abs)(number) for number in range(20)) == [*range(20)]
+        finally:
+            goes_on.set()
+        assert blocked.result() == [*range(8)]
+
+
 def test_an_error_is_raised_with_the_workers_traceback() -> None:
     with pytest.raises(ValueError, match="7 is odd") as raised:
         parallel()(delayed(tasks.fail_if_odd)(number) for number in (2, 4, 7, 8))
@@ -149,6 +180,29 @@ def test_calls_in_many_threads_with_different_options_do_not_end_each_other() ->
 
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(call, range(8))) == [[*range(100)]] * 8
+
+
+def test_one_context_serves_calls_that_overlap() -> None:
+    with joblib.parallel_config("offloop", n_jobs=2):
+        first, second = (
+            Parallel(batch_size=1, return_as="generator")(delayed(abs)(-i) for i in range(20))
+            for _ in range(2)
+        )
+        assert [next(first), *second, *first] == [0, *range(20), *range(1, 20)]
+
+
+def test_an_executor_that_ended_while_it_was_used_is_replaced_and_forgotten() -> None:
+    from offloop.adapters.joblib import shared
+
+    ended = shared.acquire(max_workers=1, env={})
+    ended.shutdown()
+    other = shared.acquire(max_workers=1, env={})
+    assert other.is_running
+    shared.release(ended)
+    shared.release(other)
+    ended = ref(ended)
+    gc.collect()
+    assert ended() is None
 
 
 def test_one_context_serves_several_calls_and_an_instance_too() -> None:

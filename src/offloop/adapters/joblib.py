@@ -6,16 +6,18 @@ finds its workers warm.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from offloop.cpus import usable_cpus
 
 if TYPE_CHECKING:  # workers load this module, and have no executor
-    from concurrent.futures import Future
-
     from offloop.adapters.futures import Executor
     from offloop.adapters.handed import TaskFuture
 
@@ -25,6 +27,10 @@ _parallel: Any = import_module("joblib.parallel")  # which has no types
 IDLE_TIMEOUT = 300.0
 
 Key = tuple[tuple[str, Any], ...]
+#: Callbacks, each with its future, and at the end None.
+Due: TypeAlias = SimpleQueue[tuple[Callable[[Future[Any]], object], Future[Any]] | None]
+
+_logger = logging.getLogger("offloop")
 
 
 class SharedExecutors:
@@ -32,8 +38,7 @@ class SharedExecutors:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._executors: dict[Key, Executor] = {}
-        self._users: dict[Executor, int] = {}
+        self._shared: dict[Key, _Shared] = {}
 
     def acquire(self, **options: Any) -> Executor:
         """The executor with these options, until `release`."""
@@ -42,38 +47,77 @@ class SharedExecutors:
 
         key: Key = tuple(sorted((name, _hashable(value)) for name, value in options.items()))
         with self._lock:
-            executor = self._executors.get(key)
-            if executor is None or not executor.is_running:
+            found = self._shared.get(key)
+            if found is None or not found.executor.is_running:
                 self._end_unused()
                 env = dict(options.pop("env"))
                 factory = ProcessWorkerFactory(env=env, native_threads=None)
-                executor = self._executors[key] = Executor(factory=factory, **options)
-            self._users[executor] = self._users.get(executor, 0) + 1
-        return executor
+                found = self._shared[key] = _Shared(Executor(factory=factory, **options))
+            found.users += 1
+        return found.executor
 
     def release(self, executor: Executor) -> None:
         """One user less; the workers stay for the next one."""
         with self._lock:
-            self._users[executor] -= 1
+            for each in self._shared.values():
+                if each.executor is executor:  # else it had ended, and another one is in its place
+                    each.users -= 1
 
     def close(self) -> None:
         """End all, and wait for their ends."""
         with self._lock:
-            executors = [*self._executors.values()]
-            self._executors.clear()
-            self._users.clear()
-        for executor in executors:
-            executor.shutdown()
+            ended = [*self._shared.values()]
+            self._shared.clear()
+        for each in ended:
+            each.executor.shutdown()
 
     def _end_unused(self) -> None:
-        for key, executor in [*self._executors.items()]:
-            if not self._users.get(executor):
-                del self._executors[key]
-                self._users.pop(executor, None)
-                executor.shutdown(wait=False)
+        for key, each in [*self._shared.items()]:
+            if not each.users:
+                del self._shared[key]
+                each.executor.shutdown(wait=False)
+
+
+class _Shared:
+    """An executor, and how many calls use it."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+        self.users = 0
 
 
 shared = SharedExecutors()
+
+
+class Callbacks:
+    """Calls joblib back when a batch has ended, in a thread of its own, until `end`.
+
+    A callback pulls the next batches out of the user's generator.  That may block, and run an event
+    loop: on the executor's one it would hold up everybody's results, and could run none.  As it may
+    block for ever, the thread is a daemon: the program ends without it.
+    """
+
+    def __init__(self) -> None:
+        self._due: Due = SimpleQueue()
+        threading.Thread(target=_call_back, args=(self._due,), name="offloop-joblib", daemon=True).start()
+
+    def add(self, callback: Callable[[Future[Any]], object], future: Future[Any]) -> None:
+        """Have it called; after the end nothing comes of it, as joblib would do nothing then."""
+        self._due.put((callback, future))
+
+    def end(self) -> None:
+        """End the thread, behind what is due."""
+        self._due.put(None)
+
+
+def _call_back(due: Due) -> None:
+    while (item := due.get()) is not None:
+        callback, future = item
+        try:
+            callback(future)
+        except BaseException:  # SystemExit of the user's generator, too
+            _logger.exception("exception calling a callback of %r", future)
+        del item, callback, future  # no result stays here while it waits
 
 
 class OffloopBackend(_parallel.AutoBatchingMixin, _parallel.ParallelBackendBase):  # type: ignore[misc]  # no types
@@ -100,6 +144,7 @@ class OffloopBackend(_parallel.AutoBatchingMixin, _parallel.ParallelBackendBase)
         base.__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._options = {"idle_timeout": IDLE_TIMEOUT, **options}
         self._executors: list[Executor] = []  # the last one is the present call's
+        self._callbacks: Callbacks | None = None  # from the first to the last of several calls at once
         self._outstanding: set[TaskFuture[Any]] = set()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
@@ -128,6 +173,8 @@ class OffloopBackend(_parallel.AutoBatchingMixin, _parallel.ParallelBackendBase)
         if initializer is not None:
             options |= {"initializer": initializer, "initargs": initargs}
         self._executors.append(shared.acquire(max_workers=n_jobs, **options))
+        if self._callbacks is None:
+            self._callbacks = Callbacks()
         self.parallel = parallel
         return n_jobs
 
@@ -138,8 +185,8 @@ class OffloopBackend(_parallel.AutoBatchingMixin, _parallel.ParallelBackendBase)
         future = cast("TaskFuture[Any]", self._executors[-1].submit(run_batch, func))
         self._outstanding.add(future)
         future.add_done_callback(self._outstanding.discard)
-        if callback is not None:
-            future.add_done_callback(callback)
+        if callback is not None and self._callbacks is not None:
+            future.add_done_callback(partial(self._callbacks.add, callback))
         return future
 
     apply_async = submit  # its name before joblib 1.5
@@ -157,6 +204,9 @@ class OffloopBackend(_parallel.AutoBatchingMixin, _parallel.ParallelBackendBase)
         """The call is over."""
         if self._executors:
             shared.release(self._executors.pop())
+        if not self._executors and self._callbacks is not None:
+            self._callbacks.end()
+            self._callbacks = None
         self.reset_batch_stats()
 
 
