@@ -293,7 +293,7 @@ class ClusterLink(ProcessLink):
                 end.output,
                 end.out_of_memory,
                 sum(clock - start for _, start in running),
-                reason=self._nonsense,
+                reason=self._reason,
             )
         )
 
