@@ -5,10 +5,12 @@ from __future__ import annotations
 import copyreg
 import functools
 import json
+import multiprocessing
 import os
 import sys
 import types
 from collections import OrderedDict
+from types import SimpleNamespace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -117,6 +119,24 @@ def test_how_the_user_has_arrays_pickled_counts_for_small_ones(
     monkeypatch.setitem(copyreg.dispatch_table, np.ndarray, lambda array: (str, (repr(array),)))
     assert byvalue.dispatch_table is copyreg.dispatch_table
     assert link.send([np.arange(2)]) == ["array([0, 1])"]
+
+
+def test_an_end_of_a_pipe_is_refused_rather_than_sent_as_a_number(link: Link) -> None:
+    ends = multiprocessing.Pipe()
+    for end in ends:
+        with end, pytest.raises(TypeError, match=r"use Execution\.channel"):
+            link.send({"end": end})
+
+
+def test_types_of_a_module_that_another_thread_loads_are_looked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    half = types.ModuleType("numpy")
+    half.__spec__ = SimpleNamespace(_initializing=True)  # type: ignore[assignment]
+    monkeypatch.setitem(sys.modules, "numpy", half)
+    assert not byvalue.learn_types()
+    monkeypatch.undo()
+    assert byvalue.learn_types()
 
 
 def test_bound_methods_travel_with_their_objects(link: Link) -> None:

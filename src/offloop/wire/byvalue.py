@@ -35,7 +35,7 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
     from offloop.wire.pickling import TablePickler
 
@@ -235,10 +235,19 @@ def _reduce_memoryview(_: TablePickler, view: memoryview) -> Any:
 
 
 def _reduce_array(_: TablePickler, array: Any) -> Any:
+    """A small array with its bytes: a buffer of its own takes twice the time to pickle and to load.
+
+    Larger ones would need so much memory of their own meanwhile that it takes longer.
+    """
     if array.nbytes > _SMALL_ARRAY or type_of(array) in dispatch_table:
         return NotImplemented
     # What is loaded this way can be written to, and its numbers are in this machine's order.
     return array.__reduce__() if array.flags.writeable and array.dtype.isnative else NotImplemented
+
+
+def _refuse_connection(*_: object) -> NoReturn:
+    # Pickle would send the number of its descriptor, which is another file over there.
+    raise TypeError("an end of a multiprocessing.Pipe can't be sent to a worker: use Execution.channel")
 
 
 #: Other types that plain pickle refuses, gets wrong or is slow with, and how they are pickled.
@@ -266,35 +275,27 @@ for _kind in (
     SPECIAL[_kind] = _reduce_special
 
 
-def learn_typing() -> bool:
-    """Once `typing` is loaded, have what it pickles by name alone pickled right: type variables and others.
+#: The same for types of modules that may be loaded later, or never.
+_LATER: dict[str, tuple[tuple[str, ...], Reducer]] = {
+    "typing": (("TypeVar", "ParamSpec", "TypeVarTuple", "NewType", "TypeAliasType"), _reduce_typing),
+    "numpy": (("ndarray",), _reduce_array),
+    "multiprocessing.connection": (("Connection",), _refuse_connection),
+}
+
+
+def learn_types() -> bool:
+    """Have the types of `_LATER` pickled right, as far as their modules are loaded by now.
 
     Returns:
-        Whether that is done.
+        False if one is being loaded, by another thread.
     """
-    typing = sys.modules.get("typing")
-    if not hasattr(typing, "NewType"):  # not imported, or half so, by another thread: it has this one last
-        return False
-    for name in ("TypeVar", "ParamSpec", "TypeVarTuple", "NewType", "TypeAliasType"):
-        if hasattr(typing, name):  # aliases from Python 3.12 on
-            SPECIAL[getattr(typing, name)] = _reduce_typing
-    return True
-
-
-def learn_arrays() -> bool:
-    """Once NumPy is loaded, have its small arrays pickled with their bytes instead of a buffer.
-
-    Of a list of 1,000 arrays of 100 numbers each that takes half the time, and loading it a third less.
-    Larger ones would need so much memory of their own meanwhile that it takes longer.
-
-    Returns:
-        Whether that is done.
-    """
-    kind: type | None = getattr(sys.modules.get("numpy"), "ndarray", None)
-    if kind is None:
-        return False
-    SPECIAL[kind] = _reduce_array
-    return True
+    loaded = {name: sys.modules[name] for name in _LATER if name in sys.modules}
+    for module_name, module in loaded.items():
+        names, reducer = _LATER[module_name]
+        for name in names:
+            if hasattr(module, name):  # type aliases from Python 3.12 on
+                SPECIAL[getattr(module, name)] = reducer
+    return not any(getattr(module.__spec__, "_initializing", False) for module in loaded.values())
 
 
 # What pickles call.

@@ -43,15 +43,7 @@ from io import BytesIO
 from types import FunctionType
 
 from offloop.wire import cpickle as pickle
-from offloop.wire.byvalue import (
-    CODE,
-    SPECIAL,
-    is_registered,
-    learn_arrays,
-    learn_typing,
-    reduce_code,
-    type_of,
-)
+from offloop.wire.byvalue import CODE, SPECIAL, is_registered, learn_types, reduce_code, type_of
 
 TYPE_CHECKING = False
 
@@ -89,17 +81,14 @@ _seeded.memo = {id(defined): (0, defined)}
 _SEED: Any = _seeded.memo
 
 
-_knows_typing = _knows_arrays = False
+_modules = 0  # how many were loaded when types were looked for
 
 
-def _look_for_typing() -> None:
-    global _knows_typing
-    _knows_typing = learn_typing()
-
-
-def _look_for_arrays() -> None:
-    global _knows_arrays
-    _knows_arrays = learn_arrays()
+def _look_for_types() -> None:
+    global _modules
+    count = len(sys.modules)
+    if learn_types():
+        _modules = count
 
 
 class Owner(Protocol):
@@ -166,11 +155,7 @@ class TablePickler(pickle.Pickler):
 
     def _on_buffer(self, buffer: pickle.PickleBuffer) -> Any:
         callback = self.callback
-        if callback is not None and not callback(buffer):
-            return False
-        if not _knows_arrays:
-            _look_for_arrays()
-        return True
+        return True if callback is None else callback(buffer)
 
 
 class MessageEncoder:
@@ -212,8 +197,8 @@ class MessageEncoder:
         ready = self._spare or self._prepare()
         # Whoever comes in while this one is busy, or after it failed, finds none and gets a new one.
         self._spare = None
-        if not _knows_typing:
-            _look_for_typing()
+        if len(sys.modules) != _modules:
+            _look_for_types()
         pickler, dump, chunks = ready
         pickler.callback = buffer_callback
         dump(obj)
