@@ -134,6 +134,15 @@ def run_loop(request: pytest.FixtureRequest) -> Iterator[LoopRunner]:
 
 
 @pytest.fixture
+def without_collections() -> Iterator[None]:
+    """No garbage is collected: what a cycle keeps stays alive."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
 def restless() -> Iterator[None]:
     """Threads are switched as often as can be."""
     interval = sys.getswitchinterval()

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
+from offloop.child.lowlevel import MSG_NOSIGNAL
 from offloop.loopend import SERVE
 from offloop.observe.private import default_path, is_own, listen
 from offloop.observe.snapshot import of_dispatcher
@@ -105,7 +106,7 @@ def _answer(connection: socket.socket) -> None:
     try:
         connection.settimeout(TAKE)
         if is_own(connection):
-            connection.sendall(json.dumps(everything()).encode() + b"\n")
+            connection.sendall(json.dumps(everything()).encode() + b"\n", MSG_NOSIGNAL)
     except OSError:  # who asked is gone, or does not take it
         pass
 

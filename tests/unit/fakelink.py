@@ -188,6 +188,26 @@ class FakeLink(Link):
             for place, _ in places:
                 self.turns.request_cancel(place)
 
+    def go_on(self) -> bool:
+        """Let one thing happen that is under way; False if nothing is."""
+        if not self.is_alive:
+            self._loop.do(self.notice_death)
+        elif self.said:
+            self._loop.do(self.hear)
+        elif self.returned:
+            self._loop.do(self.hear_returned)
+        elif self.commands:
+            self.obey()
+        elif not self.is_up:
+            self.set_up()
+        elif self.may_begin:
+            self.begin()
+        elif self.may_finish:
+            self.finish()
+        else:
+            return False
+        return True
+
     # -- what arrives ------------------------------------------------------------
 
     def hear(self) -> None:

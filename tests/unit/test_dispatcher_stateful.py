@@ -255,19 +255,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         for link in self.maker.links:
             if not link.is_alive:
                 self._notice(link)
-            elif link.said:
-                self.loop.do(link.hear)
-            elif link.returned:
-                self.loop.do(link.hear_returned)
-            elif link.commands:
-                link.obey()
-            elif not link.is_up:
-                link.set_up()
-            elif link.may_begin:
-                link.begin()
-            elif link.may_finish:
-                link.finish()
-            else:
+            elif not link.go_on():
                 continue
             return True
         self.loop.settle()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from weakref import ref
@@ -13,17 +12,11 @@ from support.bounds import eventually
 import offloop
 from offloop import WorkerPool
 
+pytestmark = pytest.mark.usefixtures("without_collections")
+
 
 class Argument:
     """It can be watched."""
-
-
-@pytest.fixture(autouse=True)
-def without_collections() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def give(argument: object) -> Iterator[int]:

@@ -75,28 +75,9 @@ class FakePool:
         """Let everything happen that is under way."""
         for _ in range(1_000):
             self.loop.settle()
-            if not any(map(self._go_on, self.maker.links)):
+            if not any(link.go_on() for link in self.maker.links):
                 return
         raise AssertionError("it never comes to rest")
-
-    def _go_on(self, link: FakeLink) -> bool:
-        if not link.is_alive:
-            self.loop.do(link.notice_death)
-        elif link.said:
-            self.loop.do(link.hear)
-        elif link.returned:
-            self.loop.do(link.hear_returned)
-        elif link.commands:
-            link.obey()
-        elif not link.is_up:
-            link.set_up()
-        elif link.may_begin:
-            link.begin()
-        elif link.may_finish:
-            link.finish()
-        else:
-            return False
-        return True
 
 
 @pytest.fixture

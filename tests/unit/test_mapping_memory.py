@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any
@@ -13,6 +12,8 @@ import pytest
 from fakepool import FakePool, collect, run_map, turns
 
 from offloop.mapping import Map
+
+pytestmark = pytest.mark.usefixtures("without_collections")
 
 
 class Row:
@@ -30,14 +31,6 @@ def fail_at_three(row: Row) -> int:
     if row.number == 3:
         raise ValueError("three")
     return row.number
-
-
-@pytest.fixture(autouse=True)
-def without_collections() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 # Ways to the end

@@ -7,13 +7,12 @@ ends of a conversation use this; `child.exchange` has the segments.
 from __future__ import annotations
 
 import os
-import sys
 from _pickle import PickleBuffer
 from collections.abc import Sequence
 from itertools import islice
 from struct import Struct
 
-from offloop.child.lowlevel import sockets
+from offloop.child.lowlevel import sockets, with_descriptors
 from offloop.shm import FRESH
 from offloop.wire.frames import ProtocolError
 
@@ -69,8 +68,7 @@ class WithDescriptor:
 
     def send(self, sock: sockets.socket) -> None:
         """Send both on a blocking socket, and close the descriptor."""
-        rights = self.fd.to_bytes(4, sys.byteorder)
-        sock.sendmsg([self.data], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, rights)])
+        sock.sendmsg([self.data], with_descriptors([self.fd]))
         self.close()
 
     def close(self) -> None:
