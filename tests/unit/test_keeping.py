@@ -6,6 +6,7 @@ import asyncio
 import copy
 import enum
 import pickle
+import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -154,6 +155,10 @@ def test_of_settled_results_those_of_a_class_that_cannot_be_loaded_fail(
     assert "Row could not be loaded" in str(failures.errors[1])
 
 
+@pytest.mark.skipif(
+    enum.Enum.__reduce_ex__(signal.SIGINT, 2)[0] is getattr,
+    reason="some versions of Python 3.11 pickle members by name: each can be loaded",
+)
 def test_of_containers_those_that_cannot_be_loaded_fail_alone(task: PicklingTask) -> None:
     class Odd(enum.Enum):
         ONE = 1
