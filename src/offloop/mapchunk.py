@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Parts of a container that are looked at.
 PARTS = 8
 #: Rows that are looked at, if there are so many.
-SAMPLE = 256
+SAMPLE = 64
 
 
 class Chunk:

@@ -57,6 +57,15 @@ def test_a_second_map_bets_as_many_items_as_have_proven_well_but_not_more_than_a
     assert light(100_000, past).next_size() == past_of(1e-7).proven, "a size that was given proves nothing"
 
 
+def test_a_share_that_is_not_worth_splitting_goes_as_one_bet_if_as_many_have_proven_well() -> None:
+    past = Past()
+    simulate(light(200_000, past), [1e-8] * 200_000, 2)
+    chunks, _ = simulate(light(3_000, past), [1e-8] * 3_000, 2)
+    assert sizes(chunks) == [1_500, 1_500]
+    chunks, _ = simulate(light(3_000, past_of(1e-8)), [1e-8] * 3_000, 2)
+    assert sizes(chunks)[:2] == [past_of(1e-8).proven] * 2
+
+
 @pytest.mark.parametrize(
     "chunker",
     [

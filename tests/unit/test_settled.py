@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from offloop.child import plain, settled
-from offloop.child.settled import ALONE, is_settled
+from offloop.child.settled import ALONE, is_flat, is_settled
 
 NOW = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
 
@@ -147,8 +147,11 @@ def test_a_tuple_that_others_refer_to_leads_them_to_its_parts() -> None:
 
 
 def test_long_containers_and_deep_ones_are_not_looked_through() -> None:
-    assert are_settled(lambda: [[]] * 2, lambda: [*range(999), "a", None, b"", 1.0, True]) == [False, True]
-    assert are_settled(lambda: [*range(999), ()], lambda: dict.fromkeys(range(99))) == [False, True]
+    many = settled.MOST_ATOMS
+    assert are_settled(lambda: [[]] * 2, lambda: [*range(99), "a", None, b"", 1.0, True]) == [False, True]
+    assert are_settled(lambda: [*range(99), ()], lambda: dict.fromkeys(range(many))) == [False, True]
+    assert not any(are_settled(lambda: [*range(many + 1)], lambda: dict.fromkeys(range(many + 1))))
+    assert [is_flat((0,) * count, tuple, is_ours=True) for count in (many, many + 1)] == [True, False]
     assert are_settled(lambda: [[[[0]]]], lambda: [[[[[0]]]]]) == [True, False]
 
 

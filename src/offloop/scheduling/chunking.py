@@ -175,12 +175,13 @@ class Chunker:
         """The size of the next chunk, at least 1."""
         if self._fixed is not None:
             return self._fixed
-        size, most = self._size, self._fair_share()
-        if self.is_bet:
-            size = self._stake()
-            most = max(most, MOST_BET)
+        is_bet = self.is_bet
+        size = self._stake() if is_bet else self._size
         if size == 1:
             return 1
+        most = self._fair_share(size)
+        if is_bet:
+            most = max(most, MOST_BET)
         held = self._pull + self._pickle
         if held * size > TURN:
             size = int(TURN / held)
@@ -309,14 +310,14 @@ class Chunker:
         expected = self._item * size
         return seconds > SURPRISE_FACTOR * expected and seconds - expected > SURPRISE_SECONDS
 
-    def _fair_share(self) -> int:
-        """The most items that leave the other workers enough to do."""
+    def _fair_share(self, size: int) -> int:
+        """The most items that leave the others enough to do, or of ``size`` are not worth splitting."""
         share = self._fair
         if self._item is None:
             return share
         if self._remaining is not None:
             share = min(share, -(-self._remaining // (2 * self._workers)))
-        return max(share, min(self._size, int(max(WORTH_SPLITTING, self._carried) / self._item)))
+        return max(share, min(size, int(max(WORTH_SPLITTING, self._carried) / self._item)))
 
 
 def _follow(known: float, sample: float, share: float = 0.0) -> float:
