@@ -18,7 +18,7 @@ from support.gates import Gate
 from offloop import WorkerCrashed, WorkerKilled, WorkerPool, WorkerStartError
 from offloop.contexts import messages
 from offloop.contexts.far import FarWorker
-from offloop.contexts.lines import Batch, ControlLine
+from offloop.contexts.lines import Batch, FedLine
 from offloop.wire.frames import RETURNED, ProtocolError, frame, pack_numbers
 
 #: Seconds of silence after which these workers are lost: some heartbeats, and soon over.
@@ -111,7 +111,7 @@ def test_what_is_said_before_garbage_about_tasks_is_taken() -> None:
     returned: list[int] = []
     owner: Any = SimpleNamespace(link_returned=returned.extend)
     nothing: Any = None
-    line = ControlLine(owner, nothing, nothing, Batch(lambda: None))
+    line = FedLine(owner, nothing, nothing, Batch(lambda: None))
     for _ in range(2):  # what comes behind it is not
         with pytest.raises(ProtocolError):
             line.feed(frame(RETURNED, pack_numbers([3])) + GARBAGE)

@@ -297,7 +297,7 @@ STEPS: dict[str, tuple[str, Change]] = {
     "parent:cancelling": (_LINK + "cancel", _before()),
     "parent:cancelled": (_LINK + "cancel", _after()),
     # outcomes,
-    "parent:heard": ("offloop.contexts.control_socket:ControlSocket._hear", _before()),
+    "parent:heard": ("offloop.contexts.control_line:ControlLine._hear", _before()),
     "parent:received": ("offloop.contexts.inlet:Inlet.receive", _after()),
     "parent:borrowed": (_EXCHANGE + "open", _after()),
     "parent:result": (_HANDLE + "link_result", _before()),

@@ -9,47 +9,28 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from math import inf
 from time import monotonic
-from typing import Any, Protocol, cast
+from typing import Any
 
 from offloop.contexts.conversation import Conversation, when_done
 from offloop.contexts.engine import Engine, Seat
-from offloop.contexts.lines import Batch, ControlLine
+from offloop.contexts.framed_link import BUDGET, OUTCOMES, FramedLink, Learner
+from offloop.contexts.lines import Batch, FedLine
 from offloop.contexts.logs import LogReceiver
 from offloop.contexts.messages import End, Push, Reply, hello
 from offloop.contexts.outstanding import Outstanding
-from offloop.contexts.process_link import BUDGET, ProcessLink
 from offloop.contexts.sending import Sender
 from offloop.contexts.setup import WorkerOptions
 from offloop.contexts.starters import LIMIT
 from offloop.errors import WorkerStartError
 from offloop.link import Exit, LinkOwner, S, could_not_start, died_at_start
-from offloop.shm.ledger import CONTROL
 from offloop.wire.definitions import Definitions
-from offloop.wire.frames import (
-    CANCELLED,
-    FAILED,
-    ITEM,
-    RESULT,
-    UNLOADABLE,
-    FrameDecoder,
-    ProtocolError,
-    Record,
-)
+from offloop.wire.frames import FrameDecoder, ProtocolError, Record
 
-#: The frames that end a task, and those on the way there.
-OUTCOMES = frozenset({RESULT, ITEM, FAILED, UNLOADABLE, CANCELLED})
 #: Seconds that a worker may take to end when it was killed, before its actor is.
 KILL_GRACE = 3.0
 
 
-class Learner(Protocol):
-    """Takes the place of a starter: workers are started by others, elsewhere."""
-
-    def learn(self, modules: Sequence[str]) -> None:
-        """A worker had to import these modules."""
-
-
-class ClusterLink(ProcessLink):
+class ClusterLink(FramedLink):
     """The parent's end of one worker on a cluster.
 
     It speaks to a worker process as `ProcessLink` does; a `FarWorker` beside that
@@ -85,20 +66,17 @@ class ClusterLink(ProcessLink):
         answering: set[int],
     ) -> None:
         self._outstanding = Outstanding(owner)
-        nothing: Any = None
-        super().__init__(loop, cast("Any", learner), definitions, options, self._outstanding, nothing, logs)
+        super().__init__(loop, learner, definitions, options, self._outstanding, logs)
         self._exchange.lends = False
         self._engine = engine
         self._answering = answering
         self._order = order
         self._start_timeout, self._lost_after = timing
         self._seat: Seat | None = None
-        self._words = cast("memoryview[int]", {CONTROL: 0})  # what is said comes before what it is said about
-        self._data_batch, self._control_batch = Batch(self._push_soon), Batch(self._push_soon)
-        self._outbox = cast("Any", self._data_batch)
-        self._control = self._control_line = ControlLine(
-            self._outstanding, self._replies, logs, self._control_batch
-        )
+        # What a worker says comes before what it is said about, so that there is nothing to drain.
+        self._outbox = self._data_batch = Batch(self._push_soon)
+        self._control_batch = Batch(self._push_soon)
+        self._control = self._heard = FedLine(self._outstanding, self._replies, logs, self._control_batch)
         self._sender = Sender(self._outbox, definitions, self._lending)
         self._frames = FrameDecoder(LIMIT)
         self._hungry: dict[int, bool] = {}
@@ -199,13 +177,13 @@ class ClusterLink(ProcessLink):
         self._running = reply.running
         is_last = reply.end is not None
         try:
-            self._control_line.feed(reply.control)
+            self._heard.feed(reply.control)
         except ProtocolError as error:  # a task wrote garbage: to this line, so what the others say holds
             self._spoilt(error)
         for chunk in reply.data:
             self._take(self._frames.feed, chunk)
         self._take(_outcomes, reply.journal)
-        self._deliver(float("inf") if is_last else monotonic() + BUDGET)
+        self._deliver(inf if is_last else monotonic() + BUDGET)
         if reply.end is not None:
             self._ended_there(reply.end, reply.clock)
         return not is_last and not self._unread
@@ -222,22 +200,15 @@ class ClusterLink(ProcessLink):
         if not self._unread and self._talk is not None:
             self._talk.pull()
 
-    def poll(self, until: float = inf) -> None:
-        """What has ended is on its way, and nothing makes it come sooner."""
-
     def running(self) -> list[tuple[int, float]]:
         """What runs, as far as it is known here."""
         known = self._outstanding
         return [(id, known.here(start)) for id, start in self._running if id in known.tasks]
 
-    def is_through(self) -> bool:
-        """It cannot be told what is on its way."""
-        return False
-
     def traffic(self) -> tuple[int, int]:
         """Bytes each way."""
         sent = self._data_batch.written + self._control_batch.written
-        return sent, self._frames.taken + self._control_line.taken
+        return sent, self._frames.taken + self._heard.taken
 
     async def dump_stack(self) -> str:
         """Have the C code of `faulthandler` tell the stack."""
@@ -302,7 +273,7 @@ class ClusterLink(ProcessLink):
         if self._over:
             return
         assert self._seat is not None
-        self._deliver(float("inf"))
+        self._deliver(inf)
         self._engine.lost(self._seat)
         started = self._outstanding.maybe_started()
         where = f" at {self._seat.where}" if self._seat.where else ""

@@ -1,39 +1,25 @@
-"""The parent's end of a worker's control socket: what is said about tasks beside sending them."""
+"""The parent's end of a worker's control socket."""
 
 from __future__ import annotations
 
 import asyncio
-import pickle
 import socket
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
+from offloop.contexts.control_line import ControlLine
 from offloop.contexts.logs import LogReceiver
 from offloop.contexts.outbox import Outbox
 from offloop.contexts.replies import Replies
 from offloop.contexts.starters import LIMIT
-from offloop.link import LinkOwner, Sendable
+from offloop.link import LinkOwner
 from offloop.shm.ledger import CONTROL, Ledger
-from offloop.wire.frames import (
-    LIVE,
-    LOG,
-    MESSAGE,
-    RETURNED,
-    STACK,
-    WARNING,
-    FrameDecoder,
-    ProtocolError,
-    Record,
-    frame,
-    pack_numbers,
-    unpack_numbers,
-)
+from offloop.wire.frames import FrameDecoder, ProtocolError, Record
 
 #: Bytes asked for in one receive.
 CHUNK = 1 << 16
 
 
-class ControlSocket:
+class ControlSocket(ControlLine):
     """Writes to the control socket, and hands on what comes from it.
 
     Args:
@@ -58,35 +44,14 @@ class ControlSocket:
         unfit: Callable[[str], object],
     ) -> None:
         sock.setblocking(False)
+        super().__init__(owner, replies, logs, Outbox(loop, sock, unfit))
         self._loop = loop
         self._sock = sock
-        self._owner = owner
-        self._replies = replies
         self._ledger = ledger
-        self._logs = logs
         self._unfit = unfit
         self._frames = FrameDecoder(LIMIT)
-        self._outbox = Outbox(loop, sock, unfit)
         self._has_ended = False
-        #: How many bytes were received; the worker counts what it wrote.
-        self.heard = 0
         loop.add_reader(sock, self._readable)
-
-    def name_tasks(self, kind: int, items: Sequence[Sendable]) -> None:
-        """Say something about tasks, which are named by place and id."""
-        numbers = [number for item in items for number in (item.place, item.id)]
-        self._outbox.write([frame(kind, pack_numbers(numbers))])
-
-    def tell(self, kind: int, id: int, value: Any) -> None:
-        """Say something to one running task."""
-        if kind != MESSAGE:  # which was packed
-            value = pickle.dumps(value, 5) if value is not None else b""
-        self._outbox.write([frame(kind, value, id=id)])
-
-    @property
-    def written(self) -> int:
-        """How many bytes were to be written."""
-        return self._outbox.written
 
     def drain(self) -> None:
         """Take everything that has come by now: what comes meanwhile is for a later turn of the loop."""
@@ -134,30 +99,8 @@ class ControlSocket:
         self._has_ended = True
         self._loop.remove_reader(self._sock)
 
-    def _hear(self, record: Record) -> None:
-        """Hand on one record.
-
-        Raises:
-            ProtocolError: there is nonsense in it.
-        """
-        if record[0] in (LOG, WARNING):
-            self._logs.receive(record[0], record[6])
-            return
-        try:
-            self._hear_of_task(record)
-        except Exception as error:
-            raise ProtocolError(f"nonsense about a task: {error!r}") from error
-
-    def _hear_of_task(self, record: Record) -> None:
-        kind, _, _, id, _, _, payload = record
-        if kind == RETURNED:
-            self._owner.link_returned(unpack_numbers(payload))
-        elif kind == MESSAGE:
-            self._owner.link_said(kind, id, self._replies.message(payload))
-        elif kind in LIVE:
-            if kind == STACK:
-                self._ledger.rewound()
-            self._owner.link_said(kind, id, pickle.loads(payload) if payload else None)
+    def _stack_came(self) -> None:
+        self._ledger.rewound()
 
     def _receive(self) -> list[Record] | None:
         """Records; None at the end of file."""
@@ -172,6 +115,6 @@ class ControlSocket:
 
     def close(self) -> None:
         """The worker is gone."""
-        self._outbox.close()
+        super().close()
         self._loop.remove_reader(self._sock)
         self._sock.close()

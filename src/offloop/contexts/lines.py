@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 from offloop.child.layout import Part
-from offloop.contexts.control_socket import ControlSocket
+from offloop.contexts.control_line import ControlLine
 from offloop.contexts.logs import LogReceiver
-from offloop.contexts.outbox import Outbox
 from offloop.contexts.replies import Replies
 from offloop.contexts.starters import LIMIT
 from offloop.link import LinkOwner
-from offloop.shm.ledger import Ledger
 from offloop.wire.frames import FrameDecoder, ProtocolError
 
 
@@ -49,14 +46,7 @@ class Batch:
         self._parts.clear()
 
 
-class _NoPage:
-    """Of a ledger, what is asked for where the page is on another machine."""
-
-    def rewound(self) -> None:
-        """The worker's stack is not kept here."""
-
-
-class ControlLine(ControlSocket):
+class FedLine(ControlLine):
     """What is said about tasks, where it does not come through a socket.
 
     Args:
@@ -67,14 +57,8 @@ class ControlLine(ControlSocket):
     """
 
     def __init__(self, owner: LinkOwner, replies: Replies, logs: LogReceiver, batch: Batch) -> None:
-        self._owner = owner
-        self._replies = replies
-        self._logs = logs
-        self._ledger = cast("Ledger", _NoPage())
+        super().__init__(owner, replies, logs, batch)
         self._frames = FrameDecoder(LIMIT)
-        self._outbox = cast("Outbox", batch)
-        #: As much as was counted there: it comes in order by itself.
-        self.heard = 0
 
     def feed(self, data: bytes) -> None:
         """Take what has come.
@@ -96,12 +80,3 @@ class ControlLine(ControlSocket):
     def taken(self) -> int:
         """How many bytes came."""
         return self._frames.taken
-
-    def drain(self) -> None:
-        """There is nothing that would wait."""
-
-    drain_last = drain
-
-    def close(self) -> None:
-        """The worker is gone."""
-        self._outbox.close()

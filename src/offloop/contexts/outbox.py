@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from time import monotonic
+from typing import Protocol
 from weakref import WeakSet
 
 from offloop.child.layout import Copy, Part, WithDescriptor
@@ -25,6 +26,23 @@ SLICE = 1 << 18
 SHORTAGES = frozenset({errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM})
 #: Seconds after which it is tried again: nothing tells when it has passed.
 RETRY_AFTER = 0.01
+
+
+class Line(Protocol):
+    """Takes what is to be written to a worker, in order.
+
+    Attributes:
+        written: how many bytes were to be written.
+    """
+
+    written: int
+
+    def write(self, parts: Sequence[Part]) -> None:
+        """Write these after all that was written before."""
+
+    def close(self) -> None:
+        """The worker is gone."""
+
 
 #: Those of which a copy goes on in a later turn of their event loop.
 _copiers: WeakSet[Outbox] = WeakSet()

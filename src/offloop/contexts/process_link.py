@@ -5,59 +5,35 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import Any
 
 from offloop.contexts.control_socket import ControlSocket
 from offloop.contexts.ends import open_ends
-from offloop.contexts.fetching import Fetches
+from offloop.contexts.framed_link import BUDGET, OUTCOMES, STRIDE, FramedLink
 from offloop.contexts.inlet import Inlet
-from offloop.contexts.lending import Lending
 from offloop.contexts.logs import LogReceiver
 from offloop.contexts.oom import OomWatch
 from offloop.contexts.outbox import Outbox
-from offloop.contexts.replies import Replies
 from offloop.contexts.sending import Sender
 from offloop.contexts.setup import WorkerOptions
 from offloop.contexts.stacks import dumped_stack
 from offloop.contexts.starters import LIMIT, Starter
 from offloop.contexts.template import TemplateLost
 from offloop.contexts.watch import STATUS_GRACE, UNKNOWN, WorkerProcess, end
-from offloop.link import Exit, Link, LinkOwner, S, Sendable, could_not_start, died_at_start, not_started
-from offloop.shm.ledger import CONTROL
+from offloop.link import Exit, LinkOwner, could_not_start, died_at_start
 from offloop.wire.definitions import Definitions
 from offloop.wire.frames import (
-    BYE,
-    CANCEL,
-    CANCELLED,
-    FAILED,
-    ITEM,
-    MODULES,
-    READY,
-    RECALL,
-    REFUSED,
-    RESULT,
-    RETIRE,
-    STOP,
-    UNLOADABLE,
     FrameDecoder,
     ProtocolError,
-    Record,
-    frame,
-    unpack_numbers,
 )
 
-#: Seconds of reading after which other callbacks of the event loop get their turn.
-BUDGET = 0.00025
-#: Records delivered between looks at the clock, where none is large.
-STRIDE = 16
 #: Seconds that a worker may take to exit after its last word.
 EXIT_GRACE = 3.0
 
 
-class ProcessLink(Link):
+class ProcessLink(FramedLink):
     """The parent's end of one worker process."""
 
     def __init__(
@@ -70,21 +46,11 @@ class ProcessLink(Link):
         oom: OomWatch,
         logs: LogReceiver,
     ) -> None:
-        self._loop, self._starter, self._options, self._owner = loop, starter, options, owner
-        self._oom, self._logs, self._definitions = oom, logs, definitions
-        self._lending = Lending(loop, lambda parts: self._outbox.write(parts))  # noqa: PLW0108 -- made later
-        self._exchange = self._lending.exchange
-        self._fetches = Fetches(loop, lambda: owner.link_delivered())  # noqa: PLW0108 -- its class may change
-        self._replies = Replies(definitions, self._lending, self._fetches)
+        super().__init__(loop, starter, definitions, options, owner, logs)
+        self._starter, self._oom = starter, oom
         self._process: WorkerProcess | None = None
         self._peak_rss: int | None = None
-        self._problem: BaseException | None = None
-        self._said_bye = self._was_ready = self._kill_asked = self._over = False
-        self._has_begun = self._is_orphan = self._is_stopping = False
-        self._reason: str | None = None  # why it was ended
-        self._unread: list[Record] = []
-        self._rest: asyncio.Handle | None = None  # of `_unread`'s delivery, if it is due
-        self._timer: asyncio.TimerHandle | None = None
+        self._has_begun = self._is_orphan = False
 
     def start(self) -> None:
         """Have the process started; its setup waits in the socket for it."""
@@ -100,9 +66,12 @@ class ProcessLink(Link):
             loop.call_soon(lambda: owner.link_exited(exit))  # by its name: the owner's class may change
             return
         self._words = self.ledger.words
-        self._outbox, self._inlet = Outbox(loop, self._data, self._unfit), Inlet(self._data, self._exchange)
+        self._outbox = self._writer = Outbox(loop, self._data, self._unfit)
+        self._inlet = Inlet(self._data, self._exchange)
         replies, logs = self._replies, self._logs
-        self._control = ControlSocket(loop, control, owner, replies, self.ledger, logs, self._unfit)
+        self._control = self._talk = ControlSocket(
+            loop, control, owner, replies, self.ledger, logs, self._unfit
+        )
         self._sender = Sender(self._outbox, self._definitions, self._lending)
         with worker:
             try:
@@ -122,7 +91,7 @@ class ProcessLink(Link):
         self._has_begun = True
         self._loop.add_reader(self._data, self._readable)
         self._process = WorkerProcess(self._loop, pid, pidfd, self._process_ended, kill)
-        if self._kill_asked or self._outbox.closed:  # which its setup waited in
+        if self._kill_asked or self._writer.closed:  # which its setup waited in
             self._signal(signal.SIGKILL)
 
     def not_spawned(self, error: BaseException) -> None:
@@ -134,23 +103,7 @@ class ProcessLink(Link):
             self._problem = None if self._kill_asked else error
             self._finish(UNKNOWN)
 
-    # -- sending ------------------------------------------------------------
-
-    def send(self, items: Sequence[S]) -> list[tuple[S, BaseException]]:
-        """Pickle tasks and write them, all in one go."""
-        return self._sender.send(items)
-
-    def cancel(self, items: Sequence[Sendable]) -> None:
-        """Cancel tasks."""
-        self._control.name_tasks(CANCEL, items)
-
-    def recall(self, items: Sequence[Sendable]) -> None:
-        """Take tasks back."""
-        self._control.name_tasks(RECALL, items)
-
-    def tell(self, kind: int, id: int, value: Any = None) -> None:
-        """Say something to a running task."""
-        self._control.tell(kind, id, value)
+    # -- speaking -----------------------------------------------------------
 
     def hunger(self, id: int, is_hungry: bool) -> None:
         """Note in the ledger whether somebody waits for a stream's next item."""
@@ -160,12 +113,6 @@ class ProcessLink(Link):
     async def dump_stack(self) -> str:
         """Have the C code of `faulthandler` write the stack to the ledger."""
         return await dumped_stack(self._signal, lambda: None if self._over else self.ledger)
-
-    def stop(self) -> None:
-        """Let the worker finish."""
-        self._is_stopping = True
-        if not self._over:
-            self._outbox.write([frame(STOP)])
 
     def kill(self) -> None:
         """Send SIGKILL; the end is reported when the process is gone."""
@@ -191,7 +138,7 @@ class ProcessLink(Link):
 
     def is_through(self) -> bool:
         """Whether nothing waits to be written or copied."""
-        return self._has_begun and not self._outbox.waits
+        return self._has_begun and not self._writer.waits
 
     def traffic(self) -> tuple[int, int]:
         """Bytes through its sockets and segments; none before the process runs."""
@@ -221,70 +168,6 @@ class ProcessLink(Link):
         self._unread = records
         self._deliver(monotonic() + BUDGET)
 
-    def _deliver(self, until: float) -> None:
-        if self._words[CONTROL] != self._control.heard:  # what tasks said goes before how they ended
-            self._control.drain()
-        records, report, take = self._unread, self._owner.link_result, self._replies.take_result
-        self._unread = []
-        stride = 1 if self._lending.in_use else STRIDE
-        for at in range(0, len(records), stride):
-            if at and monotonic() > until:
-                self._unread = records[at:]
-                self._rest = self._rest or self._loop.call_soon(self._deliver_rest)  # each has a whole budget
-                break
-            for record in records[at : at + stride]:
-                if record[0] != RESULT:
-                    self._handle(record)
-                elif record[6]:
-                    take(record, self._owner)
-                else:
-                    report(record[3], None, record[4], record[5])
-        self._owner.link_delivered()
-
-    def _deliver_rest(self) -> None:
-        self._rest = None
-        if not self._over and self._unread:
-            self._deliver(monotonic() + BUDGET)
-
-    def _handle(self, record: Record) -> None:
-        kind, _, _, id, start, end, payload = record
-        try:
-            if kind == RESULT:
-                self._replies.take_result(record, self._owner)
-            elif kind == ITEM:
-                self._replies.take_item(record, self._owner)
-            elif kind == FAILED:
-                self._owner.link_failure(id, self._replies.decode_failure(payload), start, end)
-            elif kind == UNLOADABLE:
-                self._owner.link_unloadable(id, self._replies.decode_failure(payload), start, end)
-            elif kind == CANCELLED:
-                self._owner.link_cancelled(id, start, end)
-            elif self._exchange.note(record):
-                pass
-            elif kind == READY and not self._was_ready:
-                self._was_ready = True
-                self._owner.link_ready()
-            elif kind == REFUSED and not self._was_ready:
-                self._problem = not_started(self._replies.decode_failure(payload))
-                self._expect_end()
-            elif kind == MODULES:
-                self._starter.learn(bytes(payload).decode(errors="replace").split())
-            elif kind == RETIRE:
-                self._owner.link_overgrown(*unpack_numbers(payload)[:2])
-            elif kind == BYE:
-                self._said_bye = True
-                self._expect_end()
-        except Exception as error:  # nothing of the user's is called here: a task wrote to this socket
-            self._spoilt(error)
-
-    def _spoilt(self, error: Exception) -> None:
-        self._unfit(f"it said what makes no sense: {error!r}")
-
-    def _unfit(self, reason: str) -> None:
-        """The worker can't be spoken with any more, and is ended; what it said before that holds."""
-        self._reason = reason
-        self._signal(signal.SIGKILL)
-
     def poll(self, until: float = inf) -> None:
         """Take what has come, and what waits in the journal behind a long task."""
         if not self._over and self._was_ready:
@@ -300,7 +183,7 @@ class ProcessLink(Link):
             for at, record in enumerate(FrameDecoder(LIMIT).feed(unsent)):
                 if at and not at % STRIDE and monotonic() > until:
                     break  # it is still there at the next look
-                if record[0] in (RESULT, ITEM, FAILED, UNLOADABLE, CANCELLED):
+                if record[0] in OUTCOMES:
                     self._handle(record)
             self._owner.link_delivered()
         except ProtocolError as error:
@@ -364,7 +247,7 @@ class ProcessLink(Link):
         if self._over:
             return
         if self._has_begun:
-            self._control.drain_last()
+            self._talk.drain_last()
             self._collect(inf)
         self._over, running = True, self.ledger.running()
         started, ran = [id for id, _ in running], sum(monotonic() - start for _, start in running)

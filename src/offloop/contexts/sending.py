@@ -11,7 +11,7 @@ from offloop.child import layout
 from offloop.child.layout import JOIN, QUICK, Copy, LargeBuffers, Part, shared, shared_call
 from offloop.contexts.imports import PathWatch, path_entries
 from offloop.contexts.lending import Lending
-from offloop.contexts.outbox import Outbox
+from offloop.contexts.outbox import Line
 from offloop.contexts.verbosity import verbosity
 from offloop.errors import SerializationError
 from offloop.link import S, Sendable
@@ -51,7 +51,7 @@ class Sender:
     #: Arguments of up to so many bytes pass by `_add_pickled`, if they are numbers and texts.
     inlined = JOIN
 
-    def __init__(self, outbox: Outbox, definitions: Definitions, lending: Lending) -> None:
+    def __init__(self, outbox: Line, definitions: Definitions, lending: Lending) -> None:
         self._outbox = outbox
         self._lending = lending
         self._parts: list[Part] = []  # whole parts, in front of what `_small` gathers
