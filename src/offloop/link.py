@@ -63,9 +63,17 @@ def could_not_start(what: str, error: BaseException) -> WorkerStartError:
     return problem
 
 
-def died_at_start(pid: int | None, code: int | None, output: str) -> WorkerStartError:
-    """The error for a worker that ended before it was ready; its stderr is all that it said."""
-    return WorkerStartError(f"worker {pid} ended while it was starting, with exit code {code}", output)
+def died_at_start(pid: int | None, code: int | None, output: str, reason: str | None) -> WorkerStartError:
+    """The error for a worker that ended before it was ready; its stderr is all that it said.
+
+    Args:
+        pid: its process id.
+        code: as in `Exit`.
+        output: the end of its stderr.
+        reason: why it was made to end, or None if it was not.
+    """
+    what = f"worker {pid} ended while it was starting, with exit code {code}"
+    return WorkerStartError(f"{what}: {reason}" if reason else what, output)
 
 
 def not_started(cause: BaseException) -> WorkerStartError:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
 import pytest
-from support import tasks
+from support import lingering, tasks
+from support.gates import Gate
 
 import offloop
 from contract import worker_contract as suite
-from offloop import InterpreterWorkerFactory, WorkerPool
+from offloop import InterpreterWorkerFactory, WorkerPool, WorkerStartError
+from offloop.contexts import framed_link
 
 has_interpreters = sys.version_info >= (3, 14)
 with_interpreters = pytest.mark.skipif(not has_interpreters, reason="needs Python 3.14")
@@ -52,6 +55,28 @@ class Interpreter(suite.Context):
 
     def make_factory(self, **options: Any) -> InterpreterWorkerFactory:
         return InterpreterWorkerFactory(**options)
+
+
+@with_interpreters
+class TestLingering:
+    """One that has said its last word, and has a thread that does not end."""
+
+    @pytest.fixture(autouse=True)
+    def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(framed_link, "EXIT_GRACE", 0.2)
+
+    async def test_after_its_goodbye_it_is_abandoned(self, gate: Gate) -> None:
+        pool = WorkerPool(1, factory="interpreter")
+        await pool.submit(lingering.start_thread_at, gate.path)
+        with pytest.warns(RuntimeWarning, match="is abandoned, and what holds it up goes on"):
+            assert await pool.shutdown() == -signal.SIGKILL
+
+    @pytest.mark.filterwarnings("ignore:.*abandon")
+    async def test_if_it_can_not_start_that_is_told(self, gate: Gate) -> None:
+        bootstrap = lingering.LingersAndFails(gate.path)
+        async with WorkerPool(1, factory=InterpreterWorkerFactory(bootstrap=bootstrap)) as pool:
+            with pytest.raises(WorkerStartError, match="it can not"):
+                await pool.submit(abs, -1)
 
 
 @abandons

@@ -101,6 +101,20 @@ async def test_what_cannot_be_sent_to_a_worker_is_sent_later_or_to_the_next_one(
         assert statistics.crashes + statistics.failed_starts == deaths
 
 
+async def test_workers_to_which_nothing_can_be_sent_can_not_start_and_the_error_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(self: Outbox, head: Any) -> int:
+        raise OSError(errno.EPERM, "refused")
+
+    async with WorkerPool(1) as pool:
+        monkeypatch.setattr(Outbox, "_send_at_once", lambda self, data: 0)
+        monkeypatch.setattr(Outbox, "_send", refuse)
+        with pytest.raises(WorkerStartError, match=r"nothing can be sent to it: .*refused"):
+            await pool.submit(abs, -1)
+        assert pool.statistics().failed_starts == 3, "nobody else has killed them"
+
+
 @pytest.mark.parametrize("number", [errno.ETOOMANYREFS, errno.EBADF])
 async def test_what_cannot_be_sent_to_a_template_is_sent_later_or_done_without_it(
     monkeypatch: pytest.MonkeyPatch, number: int

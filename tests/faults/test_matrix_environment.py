@@ -17,7 +17,7 @@ from support.bounds import eventually, wait_exit
 from support.gates import Gate
 
 from offloop import TaskFailed, WorkerCrashed, WorkerKilled, WorkerPool, WorkerStartError, handle
-from offloop.contexts import process_link
+from offloop.contexts import framed_link
 from offloop.shm.ledger import SLOTS
 
 ALL = pytest.mark.parametrize("context", CONTEXTS)
@@ -158,7 +158,7 @@ def test_a_callback_that_fails_while_its_worker_is_idle_holds_up_nobody(
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that are to end get but little time for it."""
     monkeypatch.setattr(handle, "STOP_GRACE", 0.2)
-    monkeypatch.setattr(process_link, "EXIT_GRACE", 0.2)
+    monkeypatch.setattr(framed_link, "EXIT_GRACE", 0.2)
 
 
 LINGERING = {

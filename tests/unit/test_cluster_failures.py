@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -11,12 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import fakeengine, tasks
+from support import fakeengine, hostile, spoiling, tasks
 from support.fakeengine import Cluster
 from support.gates import Gate
 
 from offloop import WorkerCrashed, WorkerKilled, WorkerPool, WorkerStartError
-from offloop.contexts import messages
+from offloop.contexts import framed_link, messages
 from offloop.contexts.far import FarWorker
 from offloop.contexts.lines import Batch, FedLine
 from offloop.wire.frames import RETURNED, ProtocolError, frame, pack_numbers
@@ -105,6 +106,27 @@ async def test_garbage_on_one_line_takes_no_outcome_along_that_came_on_the_other
         assert workers.statistics().crashes == len(spoilt) == 1
     ran = log.read_text().split()
     assert len(ran) == len(set(ran))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that have said their last word get but little time to end."""
+    monkeypatch.setattr(framed_link, "EXIT_GRACE", 0.2)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_what_hangs_at_the_end_of_a_worker_is_ended() -> None:
+    async with pool(Cluster(), 1) as workers:
+        await workers.submit(spoiling.hang_at_exit)
+        assert await workers.shutdown() == -signal.SIGTERM
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_what_hangs_at_the_end_of_a_worker_that_cannot_start_is_ended() -> None:
+    factory = Cluster().factory(bootstrap=hostile.NeverExitingBootstrap("raises"))
+    async with WorkerPool(1, factory=factory) as workers:
+        with pytest.raises(WorkerStartError, match="hostile"):
+            await workers.submit(abs, -1)
 
 
 def test_what_is_said_before_garbage_about_tasks_is_taken() -> None:

@@ -250,7 +250,7 @@ class ClusterLink(FramedLink):
         if end.problem is not None:
             self._problem = WorkerStartError(end.problem)
         elif not self._was_ready and self._problem is None and not self._kill_asked:
-            self._problem = died_at_start(end.pid, end.code, end.output)
+            self._problem = died_at_start(end.pid, end.code, end.output, self._reason)
         running = [(id, start) for id, start in end.started if id in self._outstanding.tasks]
         self._end(
             Exit(
@@ -292,14 +292,13 @@ class ClusterLink(FramedLink):
 
     def _release(self) -> None:
         self._answering.discard(self._options.number)
-        for timer in (self._timer, self._starting):
-            if timer is not None:
-                timer.cancel()
+        if self._starting is not None:
+            self._starting.cancel()
         if self._talk is not None:
             self._talk.close()
         self._data_batch.close()
         self._control.close()
-        self._lending.close()
+        super()._release()
         if self._seat is not None:
             self._seat.release()
 

@@ -266,7 +266,7 @@ class FarWorker:
     def spawned(self, pid: int, pidfd: int, kill: Callable[[], object]) -> None:
         """It runs."""
         self._process = WorkerProcess(self._loop, pid, pidfd, self._gone, kill)
-        if self._is_killed:
+        if self._is_killed or self._data_out.closed or self._control_out.closed:
             self._signal(signal.SIGKILL)
         if self._ledger is None:  # given up meanwhile
             self._process.close()

@@ -43,6 +43,8 @@ from offloop.wire.frames import (
 BUDGET = 0.00025
 #: Records delivered between looks at the clock, where none is large.
 STRIDE = 16
+#: Seconds that a worker may take to exit after its last word, and then after SIGTERM.
+EXIT_GRACE, FORCE_AFTER = 3.0, 1.0
 #: The frames that end a task, and those on the way there.
 OUTCOMES = frozenset({RESULT, ITEM, FAILED, UNLOADABLE, CANCELLED})
 
@@ -94,7 +96,7 @@ class FramedLink(Link):
         self._reason: str | None = None  # why it was ended
         self._unread: list[Record] = []
         self._rest: asyncio.Handle | None = None  # of `_unread`'s delivery, if it is due
-        self._timer: asyncio.TimerHandle | None = None
+        self._lingers: asyncio.TimerHandle | None = None  # until it is made to end
 
     # -- sending ------------------------------------------------------------
 
@@ -123,9 +125,6 @@ class FramedLink(Link):
     @abstractmethod
     def _signal(self, number: int) -> None:
         """Have the worker sent this signal, if it is there."""
-
-    def _expect_end(self) -> None:
-        """The worker said its last word; by default its end is heard of."""
 
     # -- receiving ----------------------------------------------------------
 
@@ -193,3 +192,21 @@ class FramedLink(Link):
         """The worker can't be spoken with any more, and is ended; what it said before that holds."""
         self._reason = reason
         self._signal(signal.SIGKILL)
+
+    # -- the end ------------------------------------------------------------
+
+    def _expect_end(self) -> None:
+        """The worker said its last word.  It may have a thread that does not end, or a slow ``atexit``."""
+        if self._lingers is None:
+            self._lingers = self._loop.call_later(EXIT_GRACE, self._exit_overdue)
+
+    def _exit_overdue(self) -> None:
+        self._lingers = self._loop.call_later(FORCE_AFTER, self._signal, signal.SIGKILL)
+        self._signal(signal.SIGTERM)
+
+    def _release(self) -> None:
+        """Let go of all that is held for the worker."""
+        if self._lingers is not None:
+            self._lingers.cancel()
+        self._fetches.close()
+        self._lending.close()

@@ -29,9 +29,6 @@ from offloop.wire.frames import (
     ProtocolError,
 )
 
-#: Seconds that a worker may take to exit after its last word.
-EXIT_GRACE = 3.0
-
 
 class ProcessLink(FramedLink):
     """The parent's end of one worker process."""
@@ -50,6 +47,7 @@ class ProcessLink(FramedLink):
         self._starter, self._oom = starter, oom
         self._process: WorkerProcess | None = None
         self._peak_rss: int | None = None
+        self._timer: asyncio.TimerHandle | None = None  # until its end is settled without its status
         self._has_begun = self._is_orphan = False
 
     def start(self) -> None:
@@ -222,11 +220,6 @@ class ProcessLink(FramedLink):
         if not self._said_bye and self._problem is None:
             self._signal(signal.SIGKILL)
 
-    def _expect_end(self) -> None:
-        """The worker said its last word."""
-        if self._process is not None:
-            self._process.expect_end(EXIT_GRACE)
-
     def _process_ended(self) -> None:
         """The pidfd says that the process is gone; its status comes from who started it."""
         grace, status = (0.0, signal.SIGKILL.value) if self._is_orphan else (STATUS_GRACE, UNKNOWN)
@@ -255,8 +248,8 @@ class ProcessLink(FramedLink):
         self._release()
         code = os.waitstatus_to_exitcode(status) if status != UNKNOWN else 0 if self._said_bye else None
         if killed := not self._was_ready and self._problem is None and not self._kill_asked:
-            killed = (code is None or code < 0) and self._options.is_plain
-            self._problem = died_at_start(self.pid, code, output)
+            killed = (code is None or code < 0) and self._options.is_plain and self._reason is None
+            self._problem = died_at_start(self.pid, code, output, self._reason)
         clean = self._said_bye and code == 0
         oom = self._oom.verdict(code, asked=self._kill_asked)
         exit = Exit(code, clean, started, self._problem, self._peak_rss, self.pid, stack, output, oom, ran)
@@ -268,8 +261,7 @@ class ProcessLink(FramedLink):
         if self._process is not None:
             self._process.close()
         self._close_ends()
-        self._fetches.close()
-        self._lending.close()
+        super()._release()
 
     def _close_ends(self) -> None:
         self._outbox.close()

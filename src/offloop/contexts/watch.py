@@ -32,8 +32,6 @@ UNKNOWN = -1
 
 #: Seconds to wait for the exit status of a process that is known to be dead.
 STATUS_GRACE = 0.5
-#: Seconds between SIGTERM and SIGKILL.
-FORCE_AFTER = 1.0
 
 
 class WorkerProcess:
@@ -59,34 +57,14 @@ class WorkerProcess:
         self._loop = loop
         self._pidfd = pidfd if pidfd >= 0 else descriptor_of(pid)
         self._gone, self._kill = gone, kill
-        self._overdue: asyncio.TimerHandle | None = None
         #: Whether its end can be waited for.
         self.is_watched = self._pidfd >= 0
         if self.is_watched:
             loop.add_reader(self._pidfd, self._ended)
 
-    def expect_end(self, grace: float) -> None:
-        """It is about to end by itself.  If it does not, for that many seconds, it is ended.
-
-        It may have a thread that does not end, or a slow ``atexit``.
-        """
-        self._await_end(grace, signal.SIGTERM)
-
-    def _await_end(self, seconds: float, otherwise: int) -> None:
-        if self._overdue is not None:
-            self._overdue.cancel()
-        self._overdue = self._loop.call_later(seconds, self._force, otherwise)
-
-    def _force(self, number: int) -> None:
-        self.signal(number)
-        if number != signal.SIGKILL:
-            self._await_end(FORCE_AFTER, signal.SIGKILL)
-
     def _ended(self) -> None:
         self._loop.remove_reader(self._pidfd)
         self.is_watched = False
-        if self._overdue is not None:
-            self._overdue.cancel()
         self._gone()
 
     def signal(self, number: int) -> None:
@@ -104,8 +82,6 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Look after it no more."""
-        if self._overdue is not None:
-            self._overdue.cancel()
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
