@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support import lingering, tasks
 from support.gates import Gate
+from support.scripts import run_script
 
 import offloop
 from contract import worker_contract as suite
@@ -77,6 +79,36 @@ class TestLingering:
         async with WorkerPool(1, factory=InterpreterWorkerFactory(bootstrap=bootstrap)) as pool:
             with pytest.raises(WorkerStartError, match="it can not"):
                 await pool.submit(abs, -1)
+
+
+GIVEN_UP = """
+import asyncio, os, signal, threading
+from support import tasks
+from offloop import WorkerPool
+
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+async def main():
+    reading, writing = os.pipe()
+    pool = WorkerPool(1, factory="interpreter")
+    execution = pool.submit(os.read, reading, 1)
+    while execution.worker_id is None:
+        await asyncio.sleep(0)
+    (thread,) = [each for each in threading.enumerate() if each is not threading.main_thread()]
+    pool.kill()
+    await pool.shutdown()
+    os.write(writing, b"x")
+    thread.join()
+    print("done")
+
+asyncio.run(main())
+"""
+
+
+@with_interpreters
+def test_a_program_that_a_broken_pipe_would_end_outlives_one_that_it_gave_up(tmp_path: Path) -> None:
+    done = run_script(GIVEN_UP, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "done\n")
 
 
 @abandons

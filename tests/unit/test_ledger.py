@@ -93,7 +93,7 @@ class Recorder:
         self.words[index] = value
         self.take()
 
-    def sendall(self, data: memoryview) -> None:
+    def sendall(self, data: memoryview, flags: int = 0) -> None:
         for cut in (1, len(data) // 2):
             self.states.append(
                 State(list(self.words), self.states[-1].journal, self.sent + bytes(data[:cut]))

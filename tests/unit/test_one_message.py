@@ -40,11 +40,11 @@ class Messages:
         """Taken down."""
         self.timeouts.append(timeout)
 
-    def sendall(self, data: Any) -> None:
+    def sendall(self, data: Any, flags: int = 0) -> None:
         """One message."""
         self.kinds.append([record[0] for record in self._frames.feed(bytes(data))])
 
-    def sendmsg(self, parts: list[Any], _rights: Any) -> int:
+    def sendmsg(self, parts: list[Any], _rights: Any, flags: int) -> int:
         """One with a descriptor."""
         self.sendall(b"".join(parts))
         return len(b"".join(parts))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import islice
 from struct import Struct
 
-from offloop.child.lowlevel import sockets, with_descriptors
+from offloop.child.lowlevel import MSG_NOSIGNAL, sockets, with_descriptors
 from offloop.shm import FRESH
 from offloop.wire.frames import ProtocolError
 
@@ -68,7 +68,7 @@ class WithDescriptor:
 
     def send(self, sock: sockets.socket) -> None:
         """Send both on a blocking socket, and close the descriptor."""
-        sock.sendmsg([self.data], with_descriptors([self.fd]))
+        sock.sendmsg([self.data], with_descriptors([self.fd]), MSG_NOSIGNAL)
         self.close()
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from time import monotonic
 from offloop.child import layout
 from offloop.child.exchange import Exchange
 from offloop.child.layout import BYTES, JOIN, LONG, QUICK, Copy, LargeBuffers, Part, WithDescriptor, shared
-from offloop.child.lowlevel import sockets
+from offloop.child.lowlevel import MSG_NOSIGNAL, sockets
 from offloop.child.modules import NewModules, SearchPath
 from offloop.child.receiving import Receiver
 from offloop.child.standard import leave_fork
@@ -349,7 +349,7 @@ class SocketPort:
         """
         self._receiver.set_timeout(None)
         journal = self._journal[: self._used]
-        self._sock.sendall(b"".join((news, journal, behind)) if news or behind else journal)
+        self._sock.sendall(b"".join((news, journal, behind)) if news or behind else journal, MSG_NOSIGNAL)
         if self._used:
             # In this order: a reader of the living journal must not take old
             # bytes for new ones.
@@ -384,12 +384,15 @@ class SocketPort:
             else:
                 if small or send == self.flush:
                     send(small)
-                small, send = b"", self._sock.sendall
+                small, send = b"", self._send
                 if isinstance(part, Copy):
                     part.advance(len(part.source))
                 elif isinstance(part, WithDescriptor):
                     part.send(self._sock)
                 else:
-                    self._sock.sendall(memoryview(part))
+                    self._send(memoryview(part))
         if small:
             send(small)
+
+    def _send(self, data: bytes | memoryview) -> None:
+        self._sock.sendall(data, MSG_NOSIGNAL)
