@@ -52,8 +52,8 @@ class Starts:
         """One more, which others ``killed``, or not.
 
         Returns:
-            What waits and is to fail, if that was enough: all, where there is nobody who could run
-            it; else what waits for this very worker.
+            What waits and is to fail, if that was enough: all that nobody could run, where no worker
+            is left for what comes; else what waits for this very worker.
         """
         self._failures += KILLED_START if killed else 1
         if self._failures < self._enough:
@@ -62,7 +62,7 @@ class Starts:
         if not ready and not coming:
             self._begin_anew()  # in that what comes next is tried as if nothing had been
             self._scheduler.discouraged = True
-            return self._scheduler.waiting()
+            return self._scheduler.waiting_for_starts()
         if self._timer is None:  # else this one was under way when the others had failed
             self._scheduler.held_off = True
             self._paused_at = monotonic()

@@ -90,7 +90,7 @@ def test_nothing_comes_between_the_parts_of_a_frame(ledger: Ledger) -> None:
     port._exchange.lends = False
     sendall = sock.sendall
 
-    def end_a_loan(data: Any) -> None:
+    def end_a_loan(data: Any, flags: int = 0) -> None:
         port._exchange._loan_ended(7, False)
         port._modules.count = -1  # as if a module had been imported
         sendall(data)

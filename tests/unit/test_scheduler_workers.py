@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from worlds import known, make_world, ready_world
 
 from offloop.scheduling.state import GONE, READY, RETIRING, STOPPING
@@ -132,6 +133,23 @@ class TestLeases:
         world.drain()
         assert [item.outcome for item in items] == ["done", "done"]
         assert worker.phase == GONE
+
+    @pytest.mark.parametrize("was_ready", [True, False])
+    def test_what_waits_for_the_worker_of_an_ended_lease_is_in_good_hands(self, was_ready: bool) -> None:
+        world = make_world(2)
+        worker = world.lease()
+        items = [world.enqueue(known(5.0), pin=worker.number) for _ in range(2)]
+        world.turn()
+        if was_ready:
+            world.workers[worker.number].set_up()
+            world.hear(world.workers[worker.number])
+            world.turn()
+        world.release(worker)
+        world.retire(worker)
+        shared = world.enqueue()
+        assert worker.phase == RETIRING
+        assert world.scheduler.waiting_for_starts() == [shared]
+        assert items[1] in world.scheduler.waiting()
 
     def test_tasks_of_a_lease_whose_worker_dies_are_orphaned(self) -> None:
         world, _ = ready_world(2)

@@ -28,7 +28,7 @@ class Helpers:
     def helpers(self) -> tuple[int, int]:
         return self.now
 
-    def waiting(self) -> list[str]:
+    def waiting_for_starts(self) -> list[str]:
         return ["shared", "leased"]
 
 

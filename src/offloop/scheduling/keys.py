@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from offloop.scheduling.queue import Item, T, TaskQueue
 from offloop.scheduling.roster import Roster
-from offloop.scheduling.state import READY, Limits, WorkerState
+from offloop.scheduling.state import READY, RETIRING, Limits, WorkerState
 
 
 class Key:
@@ -45,6 +45,12 @@ class Keys(Roster[T], Generic[T]):
         for worker in self._pinned_waiting:
             items += (*worker.pinned, *worker.keyed)
         return items
+
+    def waiting_for_starts(self) -> list[T]:
+        """Those of them that only a new worker could run: one that retires runs what is pinned to it."""
+        retiring = [worker for worker in self._pinned_waiting if worker.phase == RETIRING]
+        kept = {item.id for worker in retiring for item in worker.pinned}
+        return [item for item in self.waiting() if item.id not in kept]
 
     def interned(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """A task's options, with a `Key` in place of its key.
