@@ -6,7 +6,7 @@ import asyncio
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
-from functools import partial
+from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
@@ -252,13 +252,13 @@ class CheckedWorker(Worker):
 
     if not TYPE_CHECKING:  # they are typed as a `Worker`'s
 
+        @wraps(Worker.enqueue)
         def enqueue(self, task: TaskLike[Any], **options: Any) -> Execution[Any]:
-            """Queue a task on this worker; see `Worker.enqueue`."""
             self._check()
             return super().enqueue(task, **options)
 
+        @wraps(Worker.submit)
         def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Execution[Any]:
-            """Queue a call on this worker; see `Worker.submit`."""
             self._check()
             return super().submit(fn, *args, **kwargs)
 
@@ -295,14 +295,14 @@ class WorkerWithOptions(CheckedWorker):
 
     if not TYPE_CHECKING:  # they are typed as a `Worker`'s
 
+        @wraps(Worker.enqueue)
         def enqueue(self, task: TaskLike[Any], **options: Any) -> Execution[Any]:
-            """As of the worker itself, with these defaults."""
-            return self.options(**options).enqueue(task) if options else super().enqueue(task)
+            return self._worker.enqueue(task, **{**self._defaults, **options})
 
+        @wraps(Worker.map)
         def map(
             self, fn: Callable[..., Any], *iterables: Inputs, timeout: float | None = None, **options: Any
         ) -> Map[Any]:
-            """As of the worker itself, with these defaults; a timeout counts for each item."""
             if timeout is None:
                 timeout = self._defaults["timeout"]
             return super().map(fn, *iterables, timeout=timeout, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import signal
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from support.bounds import fail_after
 
-from offloop import WorkerPool, current_task
+from offloop import CallableTask, WorkerPool, current_task
 
 request: ContextVar[str] = ContextVar("request", default="nobody's")
 
@@ -127,3 +128,32 @@ async def test_handlers_of_a_workers_records_do_not_run_in_the_context_of_anothe
 
 async def _logged(pool: WorkerPool) -> None:
     await pool.submit(log_once)
+
+
+class Counting(WorkerPool):
+    """A pool that sees what is enqueued."""
+
+    count = 0
+
+    def enqueue(self, task: Any, **options: Any) -> Any:
+        self.count += 1
+        return super().enqueue(task, **options)
+
+
+async def test_options_of_a_pool_go_by_its_own_enqueue() -> None:
+    async with Counting(1, factory="thread") as pool:
+        seen = pool.options(retries=1)
+        await seen.enqueue(CallableTask(abs, -1))
+        await seen.map(abs, [-1])
+        assert pool.count == 2
+
+
+async def test_all_that_takes_a_task_tells_its_options() -> None:
+    async with WorkerPool(1, factory="thread") as pool:
+        names = list(inspect.signature(pool.enqueue).parameters)
+        assert names == ["task", "timeout", "priority", "retries", "key"]
+        for one in (pool.options(), pool.get_worker(), pool.get_worker().options()):
+            assert list(inspect.signature(one.enqueue).parameters) == names
+            assert list(inspect.signature(one.map).parameters) == list(inspect.signature(pool.map).parameters)
+            with pytest.raises(TypeError, match="enqueue"):
+                one.enqueue(CallableTask(abs, -1), bogus=1)  # type: ignore[call-overload]
