@@ -32,11 +32,16 @@ class Changes:
 
 
 class Signal:
-    """Wakes the one coroutine that waits for a condition which may have come true."""
+    """Wakes the one coroutine that waits for a condition which may have come true.
 
-    __slots__ = ("_waiter",)
+    Args:
+        in_use: said to another one that would wait.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_in_use", "_waiter")
+
+    def __init__(self, in_use: str = "somebody waits for this already") -> None:
+        self._in_use = in_use
         self._waiter: asyncio.Future[None] | None = None
 
     def set(self) -> None:
@@ -47,7 +52,7 @@ class Signal:
     def check_unused(self) -> None:
         """Raise `InUseError` if somebody waits."""
         if self._waiter is not None:
-            raise InUseError("a map has one consumer, and somebody waits for its results already")
+            raise InUseError(self._in_use)
 
     async def wait_until(self, condition: Callable[[], object]) -> None:
         """Return when the condition holds, at once if it does now.

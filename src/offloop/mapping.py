@@ -36,8 +36,9 @@ class Map(AsyncIterator[R], Awaitable[list[R]]):
 
     Rows are sent in chunks, and a chunk is one task.  Without ``chunksize``
     their size follows measured durations: items that take 2.5 ms or longer go
-    alone, and fast ones by up to 4,096 (1,024 where they are more than numbers and
-    short texts, and fewer where these take long to pickle, or results are large).
+    alone, unless ``fn`` itself takes long to send, and fast ones by up to 4,096 (1,024
+    where they are more than numbers and short texts, and fewer where these take long to
+    pickle, or results are large).
     Each result is as it was when its item returned.  An item that raises fails alone.
     If a chunk fails as a whole, since its worker died or a row in it could not be
     pickled, all of its items fail with that error, whose note names them: they may

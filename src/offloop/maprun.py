@@ -67,7 +67,7 @@ class MapRun:
         self._options = options
         self._context = copy_context()  # of the call, in which the inputs are pulled and chunks enqueued
         self._chunks: deque[Chunk] = deque()  # to deliver: all sent ones, or, unordered, the done ones
-        self._ready = Signal()
+        self._ready = Signal("a map has one consumer, and somebody waits for its results already")
         self._feed: Feed | None = None
         self._failure: BaseException | None = None  # to be raised next
         self._reporter: Reporter | None = None

@@ -44,17 +44,17 @@ def run_worker(data_fd: int, control_fd: int, ledger_fd: int, limit: int) -> int
     port = SocketPort(data, ledger, limit, outlet)
     _let_go_of_forks(port, control, outlet, turns)
     Control(control, outlet, turns, limit, lambda: rewind(ledger_fd)).start()
-    setup = take_setup(port, outlet, lambda options: _apply(options, port))
-    if isinstance(setup, int):
-        return setup
-    options, environment = setup
-    memory = _watch_memory(options["max_memory"], port)
-    runner = Runner(port, options["number"], environment, turns, options["slots"], memory)
     try:
+        setup = take_setup(port, outlet, lambda options: _apply(options, port))
+        if isinstance(setup, int):
+            return setup
+        options, environment = setup
+        memory = _watch_memory(options["max_memory"], port)
+        runner = Runner(port, options["number"], environment, turns, options["slots"], memory)
         if runner.serve():
             runner.close()
             return 0
-    except ConnectionError:  # of the port: what a task raises is reported
+    except ConnectionError:  # of the port: what the user's code raises is reported
         pass
     return ORPHANED
 
