@@ -118,11 +118,11 @@ class _Halfway:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 
-    def sendall(self, data: Any) -> None:
+    def sendall(self, data: Any, flags: int) -> None:
         half = len(data) // 2
-        self._sock.sendall(data[:half])
+        self._sock.sendall(data[:half], flags)
         self._reached()
-        self._sock.sendall(data[half:])
+        self._sock.sendall(data[half:], flags)
 
 
 def _says(kind: int) -> Callable[..., bool]:
