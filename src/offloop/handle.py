@@ -349,11 +349,11 @@ class WorkerHandle:
     def not_started(self) -> list[Execution[Any]]:
         """What this worker holds and has not started.
 
-        What it was sent with nothing before it is as good as started: to hear that it is takes time.
+        What was sent to one that runs nothing is as good as started: to hear that it is takes time.
         """
-        hand = self.state.hand
-        started = {*[*hand][: self._scheduler.limits.slots], *dict(self.link.running())}
-        return [item for item in hand.values() if item.id not in started]
+        hand, running = [*self.state.hand.values()], dict(self.link.running())
+        begun = [at for at, item in enumerate(hand, 1) if item.id in running]  # in this order
+        return hand[begun[-1] if begun else self._scheduler.limits.slots :]
 
     def cancel_all(self, *, running: bool) -> None:
         """Cancel what this worker holds: all of it, or what it has not started."""

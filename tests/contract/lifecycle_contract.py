@@ -201,8 +201,11 @@ class LifecycleContract(Context):
             assert execution.done()
             assert not execution.cancelled()
 
-    async def test_shutdown_with_cancel_pending_finishes_only_what_runs(self, gate: Gate, log: Log) -> None:
-        worker = self.worker()
+    @pytest.mark.parametrize("concurrency", [1, 3])
+    async def test_shutdown_with_cancel_pending_finishes_only_what_runs(
+        self, concurrency: int, gate: Gate, log: Log
+    ) -> None:
+        worker = self.worker(concurrency=concurrency)
         (held,) = await occupy(worker, gate)
         pending = [worker.submit(tasks.append_line, log.path, number) for number in range(3)]
         ending = asyncio.ensure_future(worker.shutdown(cancel_pending=True))
