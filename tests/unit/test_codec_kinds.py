@@ -10,6 +10,8 @@ import os
 import sys
 import types
 from collections import OrderedDict
+from collections.abc import Callable
+from importlib.util import _LazyModule  # type: ignore[attr-defined]  # what its LazyLoader makes
 from types import SimpleNamespace
 from typing import Any, Generic, TypeVar
 
@@ -126,6 +128,23 @@ def test_an_end_of_a_pipe_is_refused_rather_than_sent_as_a_number(link: Link) ->
     for end in ends:
         with end, pytest.raises(TypeError, match=r"use Execution\.channel"):
             link.send({"end": end})
+
+
+@pytest.mark.parametrize("blocks", [lambda: None, lambda: SimpleNamespace(ndarray=[])])
+def test_a_module_that_is_blocked_or_replaced_is_no_hindrance(
+    monkeypatch: pytest.MonkeyPatch, blocks: Callable[[], Any]
+) -> None:
+    monkeypatch.setitem(sys.modules, "numpy", blocks())
+    assert byvalue.learn_types()
+
+
+def test_a_module_that_is_loaded_when_it_is_used_is_not_loaded_by_a_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lazy = _LazyModule("numpy")
+    monkeypatch.setitem(sys.modules, "numpy", lazy)
+    assert byvalue.learn_types()
+    assert type(lazy) is _LazyModule
 
 
 def test_types_of_a_module_that_another_thread_loads_are_looked_for_again(

@@ -18,6 +18,8 @@ from importlib.machinery import (
 )
 from typing import TYPE_CHECKING, Any
 
+from offloop.wire.variables import namespace_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -100,7 +102,7 @@ def path_entries() -> list[str]:
     entries = [_absolute(str.__str__(entry)) for entry in path if isinstance(entry, str)]
     left = [folder for folder in _meant if folder not in entries]
     if left:
-        files = [str(getattr(module, "__file__", None)) for module in [*sys.modules.values()]]
+        files = [str(namespace_of(module).get("__file__")) for module in [*sys.modules.values()]]
         for folder in left:
             if not any(file.startswith(folder + os.sep) for file in files):
                 del _meant[folder]

@@ -15,6 +15,7 @@ from typing import Any
 from offloop.child.filters import find_category
 from offloop.reentry import raise_later
 from offloop.wire.frames import LOG, WARNING
+from offloop.wire.variables import namespace_of
 
 #: Seconds of handling in one turn of the event loop, after which other callbacks get theirs.
 BUDGET = 0.001
@@ -99,7 +100,7 @@ class LogQueue:
 
     def _registry(self, name: str, filename: str) -> dict[Any, Any]:
         """What was shown already: the module's own registry if it is loaded here too."""
-        namespace = getattr(sys.modules.get(name), "__dict__", {})
+        namespace = namespace_of(sys.modules.get(name))
         if namespace.get("__file__") != filename:
             return self._registries.setdefault(name, {})
         registry: dict[Any, Any] = namespace.setdefault("__warningregistry__", {})

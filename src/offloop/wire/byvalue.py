@@ -29,7 +29,7 @@ from functools import lru_cache
 from io import TextIOWrapper
 
 from offloop.wire.cpickle import PickleBuffer
-from offloop.wire.variables import default_of, find_variable, homes_of, token_of, tokens
+from offloop.wire.variables import default_of, find_variable, homes_of, namespace_of, token_of, tokens
 
 TYPE_CHECKING = False
 
@@ -289,13 +289,13 @@ def learn_types() -> bool:
     Returns:
         False if one is being loaded, by another thread.
     """
-    loaded = {name: sys.modules[name] for name in _LATER if name in sys.modules}
-    for module_name, module in loaded.items():
-        names, reducer = _LATER[module_name]
-        for name in names:
-            if hasattr(module, name):  # type aliases from Python 3.12 on
-                SPECIAL[getattr(module, name)] = reducer
-    return not any(getattr(module.__spec__, "_initializing", False) for module in loaded.values())
+    are_whole = True
+    for module_name, (names, reducer) in _LATER.items():
+        content = namespace_of(sys.modules.get(module_name))
+        kinds = [content[name] for name in names if name in content]  # type aliases from Python 3.12 on
+        SPECIAL.update(dict.fromkeys(kinds, reducer))
+        are_whole &= not getattr(content.get("__spec__"), "_initializing", False)
+    return are_whole
 
 
 # What pickles call.

@@ -83,14 +83,14 @@ def _look_around() -> None:
     _modules_seen = len(sys.modules)
     _homes.clear()
     for module_name, module in list(sys.modules.items()):
-        for name, value in list(_namespace(module).items()):
+        for name, value in list(namespace_of(module).items()):
             if _is_variable(value):
                 _homes.setdefault(value, []).append((module_name, name))
 
 
 def in_module(module_name: str, name: str) -> Variable | None:
     """The variable that is a loaded module's attribute, if there is one; nothing is imported."""
-    value = _namespace(sys.modules.get(module_name)).get(name)
+    value = namespace_of(sys.modules.get(module_name)).get(name)
     return value if _is_variable(value) else None
 
 
@@ -98,7 +98,7 @@ def _is_variable(value: Any) -> bool:
     return type(value) is ContextVar
 
 
-def _namespace(module: object) -> dict[str, Any]:
+def namespace_of(module: object) -> dict[str, Any]:
     """A module's attributes, past a class that would load it when it is looked at."""
     if not issubclass(type(module), ModuleType):  # anything may be in sys.modules
         return {}
