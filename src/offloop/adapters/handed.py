@@ -157,9 +157,8 @@ class HandedExecution(Execution[R]):
 
     def claim(self) -> bool:
         """Whether its future was not cancelled, and now can't be."""
-        future = getattr(
-            self, "_future", None
-        )  # here and in `_succeed` not the property, which takes 40 ns more
+        # Here and in `_succeed` not by the property, which takes 40 ns more.
+        future = getattr(self, "_future", None)
         return future is None or future.claim()
 
     def _succeed(self, result: R, /) -> None:
