@@ -382,3 +382,12 @@ def test_few_classes_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
         assert is_settled(type(f"Kind{number}", (), {})(), True)
         assert is_settled((1, (2,)), False)
     assert len(settled._tests) <= settled.MOST_KINDS
+
+
+@pytest.mark.parametrize("part", [[], bytearray(), np.zeros(1), (1,), object()], ids=repr)
+@pytest.mark.parametrize("other", ["text", 7])
+def test_a_dictionary_with_anything_else_than_atoms_is_not_flat(part: Any, other: Any) -> None:
+    assert is_flat({other: 1, "b": "text"}, dict, is_ours=True)
+    assert not is_flat({other: 1, "b": part}, dict, is_ours=True)
+    if not isinstance(part, (list, bytearray, np.ndarray)):
+        assert not is_flat({other: 1, part: 1}, dict, is_ours=True)

@@ -8,6 +8,7 @@ in doubt a value is not settled, which costs time and nothing else.
 from __future__ import annotations
 
 from _weakref import getweakrefcount
+from gc import get_referents
 from sys import getrefcount
 
 from offloop.wire.byvalue import type_of
@@ -38,6 +39,7 @@ ZONED = ("datetime", "time")
 ATOMS = frozenset({type(None), bool, bytes, float, int, str})
 #: Those that are equal to what they become when they are pickled and loaded, as NaN is not.
 KEYS = ATOMS - {float}
+_all_atoms = ATOMS.issuperset
 #: Parts of a container that are looked at, and how deep.  A look takes about as long as pickling.
 MOST_PARTS = 32
 DEPTH = 3
@@ -80,15 +82,22 @@ def is_flat(value: Any, kind: type[object], is_ours: bool) -> bool:
         is_ours: whether nobody refers to it but who asks.
     """
     if kind is tuple or (is_ours and kind is list):
-        return _are_atoms(value)
-    return is_ours and kind is dict and _are_atoms(value.values()) and _are_atoms(value)
+        parts = value
+    elif is_ours and kind is dict:
+        parts = get_referents(value)  # its values; and its keys, unless they all are texts
+    else:
+        return False
+    try:
+        return len(parts) <= MOST_ATOMS and _all_atoms(map(type, parts))
+    except Exception:  # a metaclass may leave its classes unhashable
+        return False
 
 
 def _are_atoms(values: Collection[object]) -> bool:
     """Whether they are, and few enough for a look at each to be worth it."""
     try:
-        return len(values) <= MOST_ATOMS and ATOMS.issuperset(map(type, values))
-    except Exception:  # a metaclass may leave its classes unhashable
+        return len(values) <= MOST_ATOMS and _all_atoms(map(type, values))
+    except Exception:
         return False
 
 
