@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from offloop.errors import SerializationError, WorkerCrashed
 from offloop.link import Exit
-from offloop.task import call_of, describe
+from offloop.task import describe, module_of
 from offloop.wire.tracebacks import brief
 
 if TYPE_CHECKING:
@@ -128,10 +128,9 @@ def _without_own_frames(block: str) -> str:
 
 def unloadable_task(task: TaskLike[Any], error: BaseException) -> SerializationError:
     """The error for a task that can't be loaded in a worker; it names the task."""
-    name = describe(task)
-    origin = getattr(call_of(task)[0], "__module__", None)
+    origin = module_of(task)
     home = f" of module {origin}" if origin else ""
-    text = f"{name}{home} could not be loaded in the worker: {brief(error)}"
+    text = f"{describe(task)}{home} could not be loaded in the worker: {brief(error)}"
     if isinstance(error, ImportError):
         text += "; a worker imports it anew, with the sys.path of this process"
     result = SerializationError(text)

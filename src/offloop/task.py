@@ -154,6 +154,15 @@ def name_of(task: object) -> str:
         return class_name(task)
 
 
+def module_of(task: object) -> str:
+    """The module of a task's function or class, or nothing; like `describe` it never raises."""
+    try:
+        module: object = getattr(call_of(task)[0], "__module__", None)
+        return module if isinstance(module, str) else ""
+    except BaseException:
+        return ""
+
+
 def class_name(obj: object) -> str:
     """The name of an object's class, whatever a metaclass makes of that."""
     name: str = type.__getattribute__(type(obj), "__name__")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.bounds import fail_after
 
-from offloop import CallableTask, WorkerPool, current_task
+from offloop import CallableTask, SerializationError, WorkerPool, current_task
 
 request: ContextVar[str] = ContextVar("request", default="nobody's")
 
@@ -128,6 +128,31 @@ async def test_handlers_of_a_workers_records_do_not_run_in_the_context_of_anothe
 
 async def _logged(pool: WorkerPool) -> None:
     await pool.submit(log_once)
+
+
+class Unbound:
+    """A proxy whose target can't be had: here it can't be looked at, and there not be loaded."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__module__":
+            raise RuntimeError("no target is bound")
+        return super().__getattribute__(name)
+
+    def __call__(self, *args: Any) -> None:
+        """It is never called."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+async def test_what_can_not_be_looked_at_nor_loaded_fails_and_takes_nothing_along() -> None:
+    async with WorkerPool(1) as pool:
+        execution, other = pool.submit(Unbound()), pool.submit(abs, -1)
+        with pytest.raises(SerializationError, match="could not be loaded"):
+            await execution
+        with pytest.raises(SerializationError, match="could not be loaded"):
+            await pool.map(Unbound(), [1])
+        assert await other == 1
 
 
 class Counting(WorkerPool):
