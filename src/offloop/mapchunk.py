@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Parts of a container that are looked at.
 PARTS = 8
-#: Rows that are looked at, if there are so many.
+#: So many of the first rows are looked at, as every tenth may be another one, and so many of all.
 SAMPLE = 64
 
 
@@ -110,7 +110,10 @@ def _short(item: object) -> str:
 
 def are_light(rows: Sequence[Any]) -> bool:
     """Whether rows take next to no time to pickle, as far as a sample tells."""
-    return type(rows) is range or all(map(is_light, rows[:: max(1, len(rows) // SAMPLE)]))
+    if type(rows) is range:
+        return True
+    step = max(1, len(rows) // SAMPLE)
+    return all(map(is_light, rows[:SAMPLE])) and all(map(is_light, rows[::step]))
 
 
 def weight_of(value: object, depth: int = 2) -> int:

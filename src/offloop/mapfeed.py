@@ -305,13 +305,13 @@ class Feed:
             if rest is not None:
                 self._given_back.append(rest)
                 self._chunker.came_back(len(rest.rows), seconds)
-            is_row_light = is_light(chunk.rows[-1])
-            light = is_row_light and is_light(values[-1])
+            light = is_light(chunk.rows[-1]) and is_light(values[-1])
             self._chunker.weigh(is_light=light, result=0 if light else weight_of(values[-1]))
             sending = getattr(execution, "pickling", 0.0) + getattr(execution, "copying", 0.0)
             loading = getattr(execution, "loading", 0.0)
-            # What takes long to send of light rows is what the function carries.
-            pickling, carried = (0.0, sending) if is_row_light else (sending * len(values) / count, 0.0)
+            pickling, carried = sending * len(values) / count, 0.0
+            if sending and are_light(chunk.rows):  # then what takes long to send is what the function carries
+                pickling, carried = 0.0, sending
             self._chunker.record(len(values), seconds, pickling, loading, carried)
         elif not execution.cancelled():
             self._chunker.lost()

@@ -30,7 +30,7 @@ class FakePool:
         is_manual: tasks end only by `finish`.
         queue_limit: `QueueFull` is raised above so many outstanding tasks.
         pickles: outcomes are pickled, as those of a process are.
-        pickling: seconds that sending a chunk is to have taken.
+        pickling: seconds that sending a chunk is to have taken, or what tells them of its rows.
         takes: how many items a bet of so many runs before it gives back the others; by default it
             decides that itself.
     """
@@ -43,7 +43,7 @@ class FakePool:
         is_manual: bool = False,
         queue_limit: int | None = None,
         pickles: bool = False,
-        pickling: float = 0.0,
+        pickling: float | Callable[[Any], float] = 0.0,
         takes: Callable[[int], int] | None = None,
     ) -> None:
         self.max_workers = workers
@@ -83,7 +83,8 @@ class FakePool:
         number = len(self.executions)
         execution = asyncio.get_running_loop().create_future()
         execution.task = task  # type: ignore[attr-defined]
-        execution.pickling = self.pickling  # type: ignore[attr-defined]
+        took = self.pickling(task.args[1]) if callable(self.pickling) else self.pickling
+        execution.pickling = took  # type: ignore[attr-defined]
         self.executions.append(execution)
         self.sent.append(len(task.args[1]))
         if self.takes is not None and len(task.args) > 2:  # a bet

@@ -209,6 +209,14 @@ def test_what_a_function_carries_is_worth_sending_for_many_items(seconds: float,
     assert chunker.next_size() == size
 
 
+def test_what_the_first_chunk_took_longer_to_send_is_not_carried_by_all() -> None:
+    chunker = Chunker(2)
+    for carried in (0.05, 0.001, 0.05):
+        chunker.sent(1)
+        chunker.record(1, 0.01, carried=carried)
+    assert chunker.next_size() == 1
+
+
 def test_the_tail_is_not_split_into_chunks_that_carry_more_than_they_do() -> None:
     chunker = Chunker(2, length=300)
     chunks, _ = simulate(chunker, [1e-4] * 300, 2, carried=0.01)

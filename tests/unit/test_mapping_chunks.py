@@ -260,6 +260,13 @@ async def test_a_function_that_carries_much_is_sent_with_few_chunks() -> None:
     assert len(pool.sent) < 20
 
 
+async def test_a_few_items_that_are_dear_to_send_are_not_taken_for_what_the_function_carries() -> None:
+    pool = FakePool(2, pickling=lambda rows: 0.0005 * sum(row is not None for row in rows))
+    rows: list[Any] = ([*[None] * 9, [1]]) * 300
+    assert await run_map(pool, echo, rows) == rows
+    assert max(pool.sent) <= 40
+
+
 async def test_items_that_are_dear_to_send_go_one_by_one() -> None:
     pool = FakePool(2, pickling=0.01)
     assert await run_map(pool, len, [[item] for item in range(100)]) == [1] * 100

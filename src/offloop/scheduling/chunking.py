@@ -267,7 +267,8 @@ class Chunker:
             loading: the same of its results.
             carried: seconds that it took to send what the function carries.
         """
-        self._carried = _follow(self._carried, carried)
+        # Each chunk has it; what one took longer to send, the first one as a rule, was something else.
+        self._carried = min(carried, self._carried) if self._seen else carried
         self._load = _follow(self._load, loading / size)
         self._pickle = _follow(self._pickle, pickling / size)
         surprised = self._is_surprise(size, seconds)
