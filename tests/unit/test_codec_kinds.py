@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copyreg
+import enum
 import functools
 import json
+import math
 import multiprocessing
 import os
 import sys
@@ -13,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from importlib.util import _LazyModule  # type: ignore[attr-defined]  # what its LazyLoader makes
 from types import SimpleNamespace
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import pytest
@@ -128,6 +130,24 @@ def test_an_end_of_a_pipe_is_refused_rather_than_sent_as_a_number(link: Link) ->
     for end in ends:
         with end, pytest.raises(TypeError, match=r"use Execution\.channel"):
             link.send({"end": end})
+
+
+def test_a_member_whose_value_is_not_equal_to_itself_goes_by_its_name(link: Link) -> None:
+    class Odd(enum.Enum):
+        NAN = float("nan")
+
+    there = link.send(Odd.NAN)
+    assert (there.name, math.isnan(there.value)) == ("NAN", True)
+
+
+def test_what_only_looks_like_a_member_is_pickled_as_what_it_is(link: Link) -> None:
+    class Meta(type):
+        pass
+
+    class Fake(metaclass=Meta):
+        _member_map_: ClassVar[dict[str, Any]] = {}
+
+    assert type(link.send(Fake())).__name__ == "Fake"
 
 
 @pytest.mark.parametrize("blocks", [lambda: None, lambda: SimpleNamespace(ndarray=[])])

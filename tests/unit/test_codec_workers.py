@@ -254,6 +254,9 @@ assert remote(lambda: type(Child.make_child()).__name__) == "Child"
 import sys
 UserId = typing.NewType("UserId", int)
 T, P, Ts = typing.TypeVar("T", bound="UserId"), typing.ParamSpec("P"), typing.TypeVarTuple("Ts")
+if sys.version_info < (3, 12): T.__infer_variance__ = True  # as typing_extensions has it
+B = typing.TypeVar("B", bound=type("Empty", (type,), {"__len__": lambda cls: 0})("Bound", (), {}))
+assert remote(lambda: repr(B.__bound__)) == repr(B.__bound__)
 def load(user: UserId) -> UserId: return UserId(user + 1)
 assert remote(load, 1) == 2
 def logged(f: typing.Callable[P, T]) -> typing.Callable[P, T]:
@@ -272,6 +275,8 @@ if sys.version_info >= (3, 12):
     there = remote(lambda: Pairs)
     assert (there.__name__, repr(there[str])) == ("Pairs", "Pairs[str]")
     assert [x.__bound__ for x in there.__type_params__] == [int]
+    exec("type Json = dict[str, Json] | int\\nclass Cmp[X: Cmp]:\\n def f(self, x: Json): return len(x)")
+    assert remote(lambda: Cmp().f({"a": 1})) == 1
 if sys.version_info >= (3, 13):
     D = typing.TypeVar("D", default=int)
     assert remote(lambda: (D.has_default(), D.__default__, T.has_default())) == (True, int, False)

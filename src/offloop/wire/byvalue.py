@@ -292,7 +292,7 @@ def learn_types() -> bool:
     are_whole = True
     for module_name, (names, reducer) in _LATER.items():
         content = namespace_of(sys.modules.get(module_name))
-        kinds = [content[name] for name in names if name in content]  # type aliases from Python 3.12 on
+        kinds = [content[name] for name in names if isinstance(content.get(name), type)]
         SPECIAL.update(dict.fromkeys(kinds, reducer))
         are_whole &= not getattr(content.get("__spec__"), "_initializing", False)
     return are_whole

@@ -238,7 +238,9 @@ def _reduce_member(obj: Any) -> Any:
     """A member of an enumeration by its name, if its value may not be equal to itself over there."""
     kind: Any = type_of(obj)
     base: Any = getattr(sys.modules.get("enum"), "Enum", ())
-    if type_of(obj._value_) in LITERALS or not issubclass(kind, base):
+    if not issubclass(kind, base):
+        return NotImplemented
+    if type_of(value := obj._value_) in LITERALS and value == value:  # noqa: PLR0124  # NaN is not
         return NotImplemented
     is_made_otherwise = kind.__reduce_ex__ is not base.__reduce_ex__ or kind in dispatch_table
     if is_made_otherwise or kind._member_map_.get(obj._name_) is not obj:
