@@ -61,6 +61,17 @@ class Wrapped:
 
 sys.stdout = Wrapped(sys.stdout)
 """
+REFUSING = """
+import sys
+
+class Refusing:
+    def __init__(self, stream):
+        self.write, self.flush = stream.write, stream.flush
+    def reconfigure(self):
+        raise RuntimeError
+
+sys.stdout = Refusing(sys.stdout)
+"""
 DETACHED = """
 import io, sys
 sys.stdout, sys.stderr = (io.TextIOWrapper(stream.detach()) for stream in (sys.stdout, sys.stderr))
@@ -72,7 +83,9 @@ def print_and_die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize(("code", "printed"), [(WRAPPED, "PRINTED\n"), (DETACHED, "printed\n")])
+@pytest.mark.parametrize(
+    ("code", "printed"), [(WRAPPED, "PRINTED\n"), (REFUSING, "printed\n"), (DETACHED, "printed\n")]
+)
 async def test_a_preloaded_module_may_put_something_else_in_the_place_of_stdout(
     module: Path, capfd: pytest.CaptureFixture[str], code: str, printed: str
 ) -> None:

@@ -51,7 +51,7 @@ def _take_standard_streams(ledger: Ledger) -> None:
     for stdout in (sys.stdout, sys.__stdout__):
         try:
             stdout.reconfigure(line_buffering=True)
-        except (AttributeError, ValueError):
+        except Exception:
             pass  # there is none, or it can't do that, or was detached
 
 

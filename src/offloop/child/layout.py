@@ -132,13 +132,13 @@ def shared_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[An
 def _leave_out_held(values: Sequence[Any], large: dict[int, Any]) -> None:
     """Leave out what a container, or one within it, has, as far as `MOST_PARTS` parts tell."""
     left = MOST_PARTS
-    containers: list[Any] = [values]
+    containers = [value for value in values if type(value) in CONTAINERS]
     while containers and left > 0:
         container = containers.pop()
         parts = [*islice(container.values() if hasattr(container, "values") else container, left)]
         left -= len(parts)
         kinds = {*map(type, parts)}
-        if container is not values and not kinds.isdisjoint(BYTES):
+        if not kinds.isdisjoint(BYTES):
             for held in large.keys() & {*map(id, parts)}:
                 del large[held]
         if not kinds.isdisjoint(CONTAINERS):

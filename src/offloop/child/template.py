@@ -49,6 +49,9 @@ from offloop.wire.frames import (
 )
 from offloop.wire.pickling import PROTOCOL
 
+#: Those of which a crash report tells the stack.
+FATAL = (signals.SIGSEGV, signals.SIGBUS, signals.SIGFPE, signals.SIGILL, signals.SIGABRT)
+
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
@@ -222,7 +225,7 @@ def take_signals() -> None:
     """
     signals.signal(signals.SIGINT, _do_nothing)
     signals.pthread_sigmask(
-        signals.SIG_UNBLOCK, (signals.SIGINT, signals.SIGCHLD, INTERRUPT, DUMP or INTERRUPT)
+        signals.SIG_UNBLOCK, (signals.SIGINT, signals.SIGCHLD, INTERRUPT, DUMP or INTERRUPT, *FATAL)
     )
 
 
