@@ -140,6 +140,43 @@ def test_a_member_whose_value_is_not_equal_to_itself_goes_by_its_name(link: Link
     assert (there.name, math.isnan(there.value)) == ("NAN", True)
 
 
+class Unwrapping(enum.EnumMeta):
+    def __getattribute__(cls, name: str) -> Any:
+        found = super().__getattribute__(name)
+        return found.value if isinstance(found, cls) else found
+
+
+class Setting(enum.Enum, metaclass=Unwrapping):
+    """Members whose attributes give values."""
+
+    COLORS = ("red", "green")
+
+
+def test_a_member_arrives_as_one_whatever_its_attribute_gives(link: Link) -> None:
+    assert link.send(Setting["COLORS"]) is Setting["COLORS"]
+
+
+def test_a_member_whose_value_can_be_called_arrives_as_one(link: Link) -> None:
+    class Operation(enum.Enum):
+        ADD = enum.member(lambda a, b: a + b)
+
+        def apply(self, *args: int) -> int:
+            return int(self.value(*args))
+
+    there = link.send(Operation.ADD)
+    assert (there.name, there.apply(1, 2), len(type(there))) == ("ADD", 3, 1)
+
+
+def test_a_reducer_of_the_users_holds_for_ends_of_pipes_too(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = multiprocessing.Pipe()
+    monkeypatch.setitem(copyreg.dispatch_table, type(ends[0]), lambda _: (str, ("an end",)))
+    for end in ends:
+        with end:
+            assert link.send(end) == "an end"
+
+
 def test_what_only_looks_like_a_member_is_pickled_as_what_it_is(link: Link) -> None:
     class Meta(type):
         pass

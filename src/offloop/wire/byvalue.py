@@ -35,7 +35,7 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any
 
     from offloop.wire.pickling import TablePickler
 
@@ -116,6 +116,9 @@ def reduce_code(pickler: TablePickler, obj: Any) -> Any:
     maker, args, state, _, _, _ = cp._dynamic_class_reduce(obj)
     if maker is cp._make_skeleton_class:
         args[3].update(_dropped(obj, args[2]))
+    elif maker is cp._make_skeleton_enum:  # what can be called becomes a method, unless it is marked
+        member: Any = sys.modules["enum"].member
+        args[3].update({name: member(value) for name, value in args[3].items() if callable(value)})
     return make_class, (maker, *args), state, None, None, set_class_state
 
 
@@ -245,7 +248,9 @@ def _reduce_array(_: TablePickler, array: Any) -> Any:
     return array.__reduce__() if array.flags.writeable and array.dtype.isnative else NotImplemented
 
 
-def _refuse_connection(*_: object) -> NoReturn:
+def _refuse_connection(_: TablePickler, end: Any) -> Any:
+    if type_of(end) in dispatch_table:
+        return NotImplemented
     # Pickle would send the number of its descriptor, which is another file over there.
     raise TypeError("an end of a multiprocessing.Pipe can't be sent to a worker: use Execution.channel")
 
@@ -292,8 +297,7 @@ def learn_types() -> bool:
     are_whole = True
     for module_name, (names, reducer) in _LATER.items():
         content = namespace_of(sys.modules.get(module_name))
-        kinds = [content[name] for name in names if isinstance(content.get(name), type)]
-        SPECIAL.update(dict.fromkeys(kinds, reducer))
+        SPECIAL.update({content[name]: reducer for name in names if isinstance(content.get(name), type)})
         are_whole &= not getattr(content.get("__spec__"), "_initializing", False)
     return are_whole
 

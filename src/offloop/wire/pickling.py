@@ -40,6 +40,7 @@ from __future__ import annotations
 import sys
 from copyreg import dispatch_table
 from io import BytesIO
+from operator import getitem
 from types import FunctionType
 
 from offloop.wire import cpickle as pickle
@@ -120,7 +121,7 @@ class TablePickler(pickle.Pickler):
         callback: the ``buffer_callback`` of the message in hand, or None.
         globals_ref: what cloudpickle shares between the functions of one
             message: new namespaces by the id of the old.
-        classes: the ids of those that went by value into the message in hand.
+        classes: the ids of those, and of what `typing` makes, that went by value into the message in hand.
         inlined: whether a function did.
         dirty: whether `MessageEncoder` has to clean up after it.
     """
@@ -245,7 +246,7 @@ def _reduce_member(obj: Any) -> Any:
     is_made_otherwise = kind.__reduce_ex__ is not base.__reduce_ex__ or kind in dispatch_table
     if is_made_otherwise or kind._member_map_.get(obj._name_) is not obj:
         return NotImplemented
-    return getattr, (kind, obj._name_)
+    return getitem, (kind, obj._name_)  # as an attribute it is what a metaclass makes of it
 
 
 def _is_flat(items: tuple[Any, ...]) -> bool:
