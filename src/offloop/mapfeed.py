@@ -309,9 +309,9 @@ class Feed:
             self._chunker.weigh(is_light=light, result=0 if light else weight_of(values[-1]))
             sending = getattr(execution, "pickling", 0.0) + getattr(execution, "copying", 0.0)
             loading = getattr(execution, "loading", 0.0)
-            pickling, carried = sending * len(values) / count, 0.0
-            if sending and are_light(chunk.rows):  # then what takes long to send is what the function carries
-                pickling, carried = 0.0, sending
+            # Of light rows, what takes long to send is what the function carries; of others nobody knows.
+            is_known = not sending or are_light(chunk.rows)
+            pickling, carried = (0.0, sending) if is_known else (sending * len(values) / count, None)
             self._chunker.record(len(values), seconds, pickling, loading, carried)
         elif not execution.cancelled():
             self._chunker.lost()

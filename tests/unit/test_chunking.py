@@ -217,6 +217,15 @@ def test_what_the_first_chunk_took_longer_to_send_is_not_carried_by_all() -> Non
     assert chunker.next_size() == 1
 
 
+def test_chunks_that_tell_nothing_of_what_is_carried_leave_it_as_it_was() -> None:
+    chunker = Chunker(2)
+    for carried in (0.05, None, *[0.05] * 20, None):
+        size = chunker.next_size()
+        chunker.sent(size)
+        chunker.record(size, size * 1e-3, 0.05 if carried is None else 0.0, carried=carried)
+    assert chunker.next_size() == 200
+
+
 def test_the_tail_is_not_split_into_chunks_that_carry_more_than_they_do() -> None:
     chunker = Chunker(2, length=300)
     chunks, _ = simulate(chunker, [1e-4] * 300, 2, carried=0.01)

@@ -114,6 +114,7 @@ class Chunker:
         "_fair",
         "_fixed",
         "_has_lost",
+        "_has_told",
         "_hold",
         "_is_light",
         "_item",
@@ -157,7 +158,8 @@ class Chunker:
         self._pull = 0.0  # expected seconds in the event loop per item: to pull it,
         self._pickle = 0.0  # and to pickle it; and, in other turns,
         self._load = 0.0  # to load its result
-        self._carried = 0.0  # expected seconds to send what the function carries, once for each chunk
+        self._carried = 0.0  # expected seconds to send what the function carries, once for each chunk,
+        self._has_told = False  # if any chunk has told of it
         self._hold = 0  # items that still go one by one
         self._next_hold = FIRST_HOLD
         self._past = past = Past() if past is None else past
@@ -256,19 +258,29 @@ class Chunker:
         self._pull = _follow(self._pull, seconds / size)
 
     def record(
-        self, size: int, seconds: float, pickling: float = 0.0, loading: float = 0.0, carried: float = 0.0
+        self,
+        size: int,
+        seconds: float,
+        pickling: float = 0.0,
+        loading: float = 0.0,
+        carried: float | None = 0.0,
     ) -> None:
         """Take a finished chunk into account.
 
         Args:
             size: its items.
             seconds: its measured running time.
-            pickling: for how many seconds that held the event loop; 0 for a moment.
+            pickling: for how many seconds that held the event loop, with what the function carries if that
+                is not told apart; 0 for a moment.
             loading: the same of its results.
-            carried: seconds that it took to send what the function carries.
+            carried: seconds that it took to send what the function carries; None if that can't be told.
         """
         # Each chunk has it; what one took longer to send, the first one as a rule, was something else.
-        self._carried = min(carried, self._carried) if self._seen else carried
+        if carried is None:
+            pickling = max(0.0, pickling - self._carried)
+        else:
+            self._carried = min(carried, self._carried) if self._has_told else carried
+            self._has_told = True
         self._load = _follow(self._load, loading / size)
         self._pickle = _follow(self._pickle, pickling / size)
         surprised = self._is_surprise(size, seconds)
