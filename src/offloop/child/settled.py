@@ -82,22 +82,16 @@ def is_flat(value: Any, kind: type[object], is_ours: bool) -> bool:
         is_ours: whether nobody refers to it but who asks.
     """
     if kind is tuple or (is_ours and kind is list):
-        parts = value
-    elif is_ours and kind is dict:
-        parts = get_referents(value)  # its values; and its keys, unless they all are texts
-    else:
-        return False
-    try:
-        return len(parts) <= MOST_ATOMS and _all_atoms(map(type, parts))
-    except Exception:  # a metaclass may leave its classes unhashable
-        return False
+        return _are_atoms(value)
+    # Of a dictionary its values; and its keys, unless they all are texts.
+    return is_ours and kind is dict and _are_atoms(get_referents(value))
 
 
 def _are_atoms(values: Collection[object]) -> bool:
     """Whether they are, and few enough for a look at each to be worth it."""
     try:
         return len(values) <= MOST_ATOMS and _all_atoms(map(type, values))
-    except Exception:
+    except Exception:  # a metaclass may leave its classes unhashable
         return False
 
 
