@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Has the worker's stack written to the ledger.  A real-time signal where there are any, else none.
 DUMP: int = signals.SIGRTMIN + 8 if hasattr(signals, "SIGRTMIN") else 0
+#: Those at which `faulthandler` writes it by itself.
+FATAL = (signals.SIGSEGV, signals.SIGBUS, signals.SIGFPE, signals.SIGILL, signals.SIGABRT)
 
 
 def keep_last_words(ledger: Ledger, fd: int) -> None:

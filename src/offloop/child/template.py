@@ -21,7 +21,7 @@ from types import SimpleNamespace
 
 from offloop.child import install_kill_points, modules, nesting
 from offloop.child.control import INTERRUPT, ORPHANED
-from offloop.child.lastwords import DUMP
+from offloop.child.lastwords import DUMP, FATAL
 from offloop.child.lowlevel import (
     MSG_CMSG_CLOEXEC,
     RIGHTS,
@@ -48,9 +48,6 @@ from offloop.wire.frames import (
     frame,
 )
 from offloop.wire.pickling import PROTOCOL
-
-#: Those of which a crash report tells the stack.
-FATAL = (signals.SIGSEGV, signals.SIGBUS, signals.SIGFPE, signals.SIGILL, signals.SIGABRT)
 
 TYPE_CHECKING = False
 
