@@ -101,6 +101,10 @@ class Control:
         return self._sock.recv(_CHUNK)
 
     def _interrupt(self, place: int) -> None:
+        if self._turns.jumps is None:
+            from offloop.child.jumps import jumps
+
+            self._turns.jumps = jumps
         self._pressing[place] = self._pressing.get(place, 0) + 1
         signals.pthread_kill(self._runner_thread, INTERRUPT)
 

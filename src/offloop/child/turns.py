@@ -18,6 +18,9 @@ takes it away as well when it raises, so it raises once.  What must not be cut
 short (a frame half written) runs between `shield` and `unshield`; who waits
 there is woken by `request_cancel`.
 
+A signal that finds the task at a jump is put off by one instruction (`offloop.child.jumps`),
+and `settle` takes it back if the instruction did not come.
+
 Where there are no signals (threads, interpreters), the other thread has the
 exception raised in the runner's.  It looks at the mark and does so under the
 lock; the runner takes the mark away first, waits until nobody has the lock, and
@@ -37,6 +40,9 @@ from offloop.errors import TaskCancelled
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from types import FrameType
+
+    from offloop.child.jumps import Jumps
     from offloop.child.live import LiveTask
 
 
@@ -56,6 +62,8 @@ class Turns:
         #: Where there are no signals: how to raise in the runner's thread, and how to take that back.
         self.interrupt_from_outside: Callable[[], object] | None = None
         self.withdraw: Callable[[], object] | None = None
+        #: What puts off an interruption at a jump; set by whoever interrupts.
+        self.jumps: Jumps | None = None
         #: The place that the signal handler may interrupt now, or 0.
         self.interruptible = 0
         #: The runner's thread.
@@ -153,10 +161,15 @@ class Turns:
             while self._lock.locked():
                 sleep(0)
             self.withdraw()
+        if self.jumps is not None:
+            self.jumps.withdraw(self.thread)
 
-    def interrupt(self, *_: object) -> None:
+    def interrupt(self, signal: int = 0, frame: FrameType | None = None) -> None:
         """Runner's thread, as a signal handler too: raise `TaskCancelled` in the task to be cancelled."""
         place = self.interruptible
         if place and place in self.cancelled:
             self.interruptible = 0
+            if frame and self.jumps is not None and self.jumps.put_off(self.thread, frame, self.interrupt):
+                self.interruptible = place
+                return
             raise TaskCancelled("the task was cancelled")

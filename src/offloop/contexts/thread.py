@@ -125,7 +125,7 @@ class ThreadLink(Link):
 
     def _run(self) -> None:
         port, factory = self._port, self._factory
-        interrupt_by_exception(self._turns, threading.get_ident())
+        interrupt_by_exception(self._turns, threading.get_ident(), is_seen=True)
         try:
             environment = make_environment(factory.environment)
             run_bootstrap(factory.bootstrap, environment)
