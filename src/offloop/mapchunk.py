@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import reprlib
+import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from offloop.child.chunk import is_light
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 PARTS = 8
 #: So many of the first rows are looked at, as every tenth may be another one, and so many of all.
 SAMPLE = 64
+#: So many of the first rows, and so many of all, are pickled on trial; given up at so many bytes.
+TRIED = 16
+TRIAL = 1 << 16
 
 
 class Chunk:
@@ -114,6 +120,28 @@ def are_light(rows: Sequence[Any]) -> bool:
         return True
     step = max(1, len(rows) // SAMPLE)
     return all(map(is_light, rows[:SAMPLE])) and all(map(is_light, rows[::step]))
+
+
+def seconds_to_pickle(rows: Sequence[Any]) -> float | None:
+    """About how long it takes to pickle rows, from a trial of some; None where that is long, or fails."""
+    sample = rows
+    if len(rows) > 2 * TRIED:
+        sample = [*rows[:TRIED], *rows[TRIED :: len(rows) // TRIED]]
+    left = TRIAL
+
+    def take(size: int) -> None:
+        nonlocal left
+        left -= size
+        if left < 0:
+            raise OverflowError
+
+    written = SimpleNamespace(write=lambda data: take(len(data)))
+    began = time.perf_counter()
+    try:
+        pickle.Pickler(written, 5, buffer_callback=lambda buffer: take(buffer.raw().nbytes)).dump(sample)
+    except Exception:
+        return None
+    return (time.perf_counter() - began) / len(sample) * len(rows)
 
 
 def weight_of(value: object, depth: int = 2) -> int:

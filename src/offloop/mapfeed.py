@@ -20,7 +20,7 @@ from offloop.changes import Signal
 from offloop.child.chunk import is_light
 from offloop.errors import OffloopError, QueueFull
 from offloop.inputs import AsyncInput, Failure, SyncInput, failure_of, is_async, is_cancelled
-from offloop.mapchunk import Chunk, are_light, weight_of
+from offloop.mapchunk import Chunk, are_light, seconds_to_pickle, weight_of
 from offloop.scheduling.chunking import TARGET, TURN, Chunker
 from offloop.task import CallableTask
 
@@ -309,10 +309,11 @@ class Feed:
             self._chunker.weigh(is_light=light, result=0 if light else weight_of(values[-1]))
             sending = getattr(execution, "pickling", 0.0) + getattr(execution, "copying", 0.0)
             loading = getattr(execution, "loading", 0.0)
-            # Of light rows, what takes long to send is what the function carries; of others nobody knows.
-            is_known = not sending or are_light(chunk.rows)
-            pickling, carried = (0.0, sending) if is_known else (sending * len(values) / count, None)
-            self._chunker.record(len(values), seconds, pickling, loading, carried)
+            # What sending takes longer than the rows' pickling is for what the function carries.
+            own = 0.0 if not sending or are_light(chunk.rows) else seconds_to_pickle(chunk.rows)
+            carried = None if own is None else max(0.0, sending - own)
+            pickling = sending - (carried or 0.0)
+            self._chunker.record(len(values), seconds, pickling * len(values) / count, loading, carried)
         elif not execution.cancelled():
             self._chunker.lost()
         self._space.set()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +18,7 @@ from hypothesis import given, settings, strategies as st
 from offloop import mapfeed
 from offloop.child import chunk
 from offloop.errors import WorkerCrashed
-from offloop.mapchunk import weight_of
+from offloop.mapchunk import seconds_to_pickle, weight_of
 from offloop.scheduling import chunking
 from offloop.scheduling.chunking import MOST_BET, MOST_ITEMS, MOST_OBJECTS
 
@@ -254,20 +257,56 @@ async def test_after_a_lost_chunk_the_next_map_bets_less_but_not_after_a_map_tha
     assert len(pool.chunks[0]) == (MOST_BET if is_lost else MOST_ITEMS)
 
 
-async def test_a_function_that_carries_much_is_sent_with_few_chunks() -> None:
+@dataclass
+class Point:
+    x: int
+    tag: str = "point"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [int, lambda number: {"number": number, "tags": ["a", "b"]}, Point, lambda number: Path(f"/{number}")],
+)
+async def test_a_function_that_carries_much_is_sent_with_few_chunks(make: Callable[[int], object]) -> None:
     pool = FakePool(2, pickling=0.01)
-    assert await run_map(pool, echo, iter(range(1000))) == [*range(1000)]
-    assert len(pool.sent) < 20
+    rows = [make(number) for number in range(1000)]
+    assert await run_map(pool, echo, iter(rows)) == rows
+    assert len(pool.sent) < 30
 
 
 async def test_a_few_items_that_are_dear_to_send_are_not_taken_for_what_the_function_carries() -> None:
     pool = FakePool(2, pickling=lambda rows: 0.0005 * sum(row is not None for row in rows))
-    rows: list[Any] = ([*[None] * 9, [1]]) * 300
+    rows: list[Any] = ([*[None] * 9, bytes(100_000)]) * 300
     assert await run_map(pool, echo, rows) == rows
     assert max(pool.sent) <= 40
 
 
 async def test_items_that_are_dear_to_send_go_one_by_one() -> None:
     pool = FakePool(2, pickling=0.01)
-    assert await run_map(pool, len, [[item] for item in range(100)]) == [1] * 100
+    assert await run_map(pool, len, [array("b", bytes(100_000))] * 100) == [100_000] * 100
     assert pool.sent == [1] * 100
+
+
+def test_rows_are_pickled_on_trial() -> None:
+    short = seconds_to_pickle([{"a": 1, "b": [2, "three"]}] * 100)
+    assert short is not None
+    assert short > 0
+
+
+@pytest.mark.parametrize(
+    "row", [bytes(100_000), "x" * 100_000, [*range(100_000)], bytearray(100_000), lambda: 0]
+)
+def test_a_trial_of_what_is_long_or_cannot_be_pickled_tells_nothing(row: object) -> None:
+    assert seconds_to_pickle([row] * 3) is None
+
+
+def test_a_trial_goes_no_further_than_it_has_to() -> None:
+    pickled = []
+
+    class Row:
+        def __reduce__(self) -> tuple[Any, ...]:
+            pickled.append(self)
+            return bytes, (bytes(50_000),)
+
+    assert seconds_to_pickle([Row() for _ in range(1000)]) is None
+    assert len(pickled) < 5

@@ -45,7 +45,9 @@ def interrupt_by_exception(turns: Turns, thread: int, is_seen: bool = False) -> 
 
 def _stands_still() -> bool:
     """Whether all Python code but this thread's waits: it does not with other GILs, or none."""
-    return "_interpreters" not in sys.modules and getattr(sys, "_is_gil_enabled", lambda: True)()
+    interpreters = sys.modules.get("_interpreters") or sys.modules.get("_xxsubinterpreters")  # on 3.12
+    is_alone = interpreters is None or len(interpreters.list_all()) == 1
+    return is_alone and getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def _is_interrupted_after_jump(turns: Turns, jumps: Jumps, thread: int) -> bool:
