@@ -209,6 +209,24 @@ def test_what_a_function_carries_is_worth_sending_for_many_items(seconds: float,
     assert chunker.next_size() == size
 
 
+def test_while_sending_what_is_carried_takes_longer_than_the_work_each_worker_gets_one_chunk() -> None:
+    chunker = Chunker(2)
+    for seconds, outstanding in ((1e-3, 2), (0.1, 8)):
+        chunker.sent(1)
+        chunker.record(1, seconds, carried=0.05)
+        assert chunker.outstanding(8) == outstanding
+
+
+@pytest.mark.parametrize("where", ["pulling", "pickling", "loading"])
+def test_what_one_item_cost_the_event_loop_is_forgotten_when_many_cost_less(where: str) -> None:
+    chunker = Chunker(2)
+    for size, seconds in ((1, 1e-4), (200, 2e-5)):
+        chunker.sent(size, seconds if where == "pulling" else 0.0)
+        pickling, loading = (seconds * (where == name) for name in ("pickling", "loading"))
+        chunker.record(size, size * 1e-7, pickling, loading)
+    assert chunker.next_size() == 1000
+
+
 def test_what_the_first_chunk_took_longer_to_send_is_not_carried_by_all() -> None:
     chunker = Chunker(2)
     for carried in (0.05, 0.001, 0.05):

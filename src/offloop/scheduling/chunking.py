@@ -129,6 +129,7 @@ class Chunker:
         "_pull",
         "_remaining",
         "_seen",
+        "_sent",
         "_share",
         "_size",
         "_weight",
@@ -154,7 +155,8 @@ class Chunker:
         self._size = 1  # what durations allow, before the tail and the event loop have a say
         self._item: float | None = None  # expected seconds of running time per item
         self._weight = 0.0  # expected bytes of a result, if it is large
-        self._seen = 0  # items that have come back
+        self._sent = 0  # items that have been sent,
+        self._seen = 0  # and that have come back
         self._pull = 0.0  # expected seconds in the event loop per item: to pull it,
         self._pickle = 0.0  # and to pickle it; and, in other turns,
         self._load = 0.0  # to load its result
@@ -214,6 +216,8 @@ class Chunker:
         if self._fixed is not None and self._item is not None:
             seconds = self._item * self._fixed
             return max(usual, min(self._workers * MOST_AHEAD, int(self._workers * AHEAD / seconds)))
+        if self._item is not None and self._carried > self._item * self._size:
+            return min(self._workers, usual)  # larger ones will be worth it
         is_short = self._remaining is not None and self._remaining <= usual
         is_known = self._seen > 0 or self._fixed is not None or self.is_bet
         return usual if is_known or is_short else min(self._workers, usual)
@@ -255,7 +259,8 @@ class Chunker:
         """
         if self._remaining is not None:
             self._remaining = max(0, self._remaining - size)
-        self._pull = _follow(self._pull, seconds / size)
+        self._sent += size
+        self._pull = _follow(self._pull, seconds / size, size / self._sent)
 
     def record(
         self,
@@ -281,13 +286,14 @@ class Chunker:
         else:
             self._carried = min(carried, self._carried) if self._has_told else carried
             self._has_told = True
-        self._load = _follow(self._load, loading / size)
-        self._pickle = _follow(self._pickle, pickling / size)
         surprised = self._is_surprise(size, seconds)
         item = max(seconds / size, 1e-9)
         self._seen += size
+        share = size / self._seen
+        self._load = _follow(self._load, loading / size, share)
+        self._pickle = _follow(self._pickle, pickling / size, share)
         self._longest = max(self._longest, seconds)
-        self._item = item if self._item is None else _follow(self._item, item, size / self._seen)
+        self._item = item if self._item is None else _follow(self._item, item, share)
         if surprised:
             self._hold = self._next_hold
             self._next_hold = min(2 * self._next_hold, LONGEST_HOLD)
@@ -314,7 +320,7 @@ class Chunker:
             return 1
         most = max(self._size, size)
         if size == most:
-            most = max(GROWTH * most, min(LEAP * most, int(WORTH_SPLITTING / self._item)))
+            most = max(GROWTH * most, min(LEAP * most, int(max(WORTH_SPLITTING, self._carried) / self._item)))
         return max(1, min(most, int(target / self._item), self._most))
 
     def _is_surprise(self, size: int, seconds: float) -> bool:
