@@ -7,7 +7,6 @@ import pickle
 import reprlib
 import time
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from offloop.child.chunk import is_light
@@ -127,21 +126,31 @@ def seconds_to_pickle(rows: Sequence[Any]) -> float | None:
     sample = rows
     if len(rows) > 2 * TRIED:
         sample = [*rows[:TRIED], *rows[TRIED :: len(rows) // TRIED]]
-    left = TRIAL
-
-    def take(size: int) -> None:
-        nonlocal left
-        left -= size
-        if left < 0:
-            raise OverflowError
-
-    written = SimpleNamespace(write=lambda data: take(len(data)))
+    trial = _Trial()
     began = time.perf_counter()
     try:
-        pickle.Pickler(written, 5, buffer_callback=lambda buffer: take(buffer.raw().nbytes)).dump(sample)
+        pickle.Pickler(trial, 5, buffer_callback=trial.lend).dump(sample)
     except Exception:
         return None
     return (time.perf_counter() - began) / len(sample) * len(rows)
+
+
+class _Trial:
+    """A file for no more than `TRIAL` bytes, those of buffers counted."""
+
+    def __init__(self) -> None:
+        self._left = TRIAL
+
+    def write(self, data: bytes) -> None:
+        self._take(len(data))
+
+    def lend(self, buffer: pickle.PickleBuffer) -> None:
+        self._take(buffer.raw().nbytes)
+
+    def _take(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise OverflowError
 
 
 def weight_of(value: object, depth: int = 2) -> int:

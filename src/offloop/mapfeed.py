@@ -24,6 +24,9 @@ from offloop.mapchunk import Chunk, are_light, seconds_to_pickle, weight_of
 from offloop.scheduling.chunking import TARGET, TURN, Chunker
 from offloop.task import CallableTask
 
+#: Chunks that may show, when rows are pickled on trial, that it is the rows which take long to send.
+TRIALS = 8
+
 
 class MapWorker(Protocol):
     """What a map needs of a worker or a pool.
@@ -83,6 +86,7 @@ class Feed:
         self._outstanding: dict[asyncio.Future[Any], None] = {}  # an ordered set
         self._given_back: deque[Chunk] = deque()  # by bets
         self._sent = self.in_flight = self._bets = 0
+        self._trials = TRIALS
         self._is_stopped = self._is_interrupted = self._has_ended = False
         self._space = Signal()  # for the pump: a slot, room or rows may be there
         self._failure: Failure = []  # of the pump
@@ -309,8 +313,7 @@ class Feed:
             self._chunker.weigh(is_light=light, result=0 if light else weight_of(values[-1]))
             sending = getattr(execution, "pickling", 0.0) + getattr(execution, "copying", 0.0)
             loading = getattr(execution, "loading", 0.0)
-            # What sending takes longer than the rows' pickling is for what the function carries.
-            own = 0.0 if not sending or are_light(chunk.rows) else seconds_to_pickle(chunk.rows)
+            own = self._seconds_to_pickle(chunk.rows, sending)
             carried = None if own is None else max(0.0, sending - own)
             pickling = sending - (carried or 0.0)
             self._chunker.record(len(values), seconds, pickling * len(values) / count, loading, carried)
@@ -318,6 +321,17 @@ class Feed:
             self._chunker.lost()
         self._space.set()
         self._tell(chunk)
+
+    def _seconds_to_pickle(self, rows: Sequence[Any], sending: float) -> float | None:
+        """Of sending, what was for the rows themselves, not for what the function carries; None: unknown."""
+        if not sending or are_light(rows):
+            return 0.0
+        if not self._trials:
+            return None
+        seconds = seconds_to_pickle(rows)
+        if seconds is None or seconds > sending / 2:
+            self._trials -= 1
+        return seconds
 
     def _on_worker_end(self, error: BaseException) -> None:
         self._refusal.append(error)

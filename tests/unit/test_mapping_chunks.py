@@ -19,6 +19,7 @@ from offloop import mapchunk, mapfeed
 from offloop.child import chunk
 from offloop.errors import WorkerCrashed
 from offloop.mapchunk import seconds_to_pickle, weight_of
+from offloop.mapfeed import TRIALS
 from offloop.scheduling import chunking
 from offloop.scheduling.chunking import MOST_BET, MOST_ITEMS, MOST_OBJECTS
 
@@ -286,6 +287,20 @@ async def test_items_that_are_dear_to_send_go_one_by_one() -> None:
     pool = FakePool(2, pickling=0.01)
     assert await run_map(pool, len, [array("b", bytes(100_000))] * 100) == [100_000] * 100
     assert pool.sent == [1] * 100
+
+
+async def test_rows_are_pickled_on_trial_a_few_times_only() -> None:
+    pickled = []
+
+    class Row:
+        def __reduce__(self) -> tuple[Any, ...]:
+            pickled.append(self)
+            return bytes, (bytes(100_000),)
+
+    pool = FakePool(2, pickling=0.01)
+    await run_map(pool, lambda row: 0, [Row() for _ in range(100)])
+    assert len(pool.sent) == 100
+    assert len(pickled) == TRIALS
 
 
 def test_rows_are_pickled_on_trial() -> None:
