@@ -6,11 +6,13 @@ import asyncio
 import sys
 import threading
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support import faulty, tasks
 from support.gates import Gate, Log, Mailbox
+from support.scripts import run_script
 
 from offloop import InterpreterWorkerFactory, ThreadWorkerFactory, WorkerFactory, WorkerKilled, WorkerPool
 from offloop.testing import InlineWorkerFactory
@@ -64,6 +66,23 @@ async def test_tasks_that_were_killed_never_run(
     assert await mailbox.next() == "over"
     await given_up_ended()
     assert set(log.lines()) <= {"-1"}
+
+
+@pytest.mark.parametrize("factory", ["thread", *(["interpreter"] if sys.version_info >= (3, 14) else [])])
+def test_a_program_that_kills_its_pool_last_ends_well(factory: str, tmp_path: Path) -> None:
+    program = f"""
+        import asyncio
+        from offloop import WorkerPool
+
+        async def main():
+            pool = WorkerPool(3, factory="{factory}")
+            await asyncio.gather(*(pool.submit(asyncio.sleep, 0.01) for _ in range(3)))
+            pool.kill()
+
+        asyncio.run(main())
+        """
+    done = run_script(program, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 async def given_up_ended() -> None:

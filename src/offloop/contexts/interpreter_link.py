@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 from offloop.child import nesting
 from offloop.contexts.imports import path_entries
@@ -25,6 +27,8 @@ from offloop.wire.frames import CANCELLED, FAILED, RESULT, UNLOADABLE, FrameDeco
 
 #: What a worker reports at the end of a task.
 ENDS = (RESULT, FAILED, UNLOADABLE, CANCELLED)
+#: Seconds that the end of the program waits for interpreters that were given up.
+PATIENCE = 1.0
 
 _RUN = """\
 import sys
@@ -119,6 +123,9 @@ class InterpreterHost(Starter):
         number: the worker's.
     """
 
+    #: Those that run.
+    threads: ClassVar[set[threading.Thread]] = set()
+
     def __init__(self, loop: asyncio.AbstractEventLoop, number: int) -> None:
         self._loop = loop
         # A daemon: an abandoned one shall not keep the program from ending.
@@ -137,10 +144,13 @@ class InterpreterHost(Starter):
             asker.spawned(0, -1, lambda: None)
 
     def _run(self) -> None:
+        self.threads.add(self.thread)
         try:
             problem = self._host()
         except BaseException as error:
             problem = f"{type(error).__name__}: {error}"
+        finally:
+            self.threads.discard(self.thread)
         try:
             self._loop.call_soon_threadsafe(self._asker.exited, problem)
         except RuntimeError:
@@ -174,6 +184,14 @@ class InterpreterHost(Starter):
     def _close(self) -> None:
         for fd in self._fds:
             os.close(fd)
+
+
+@atexit.register
+def _see_off() -> None:
+    """Wait for interpreters that were given up: CPython may crash that ends one as its own thread does."""
+    end = time.monotonic() + PATIENCE
+    for thread in list(InterpreterHost.threads):
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 def last_line(text: str) -> str:
