@@ -18,9 +18,10 @@ from offloop.child.jumps import Jumps, is_at_jump
 
 
 class Looping:
-    """A thread in a loop that ends when it is told to."""
+    """A thread in a loop that ends when it is told to, or by a `KeyError`."""
 
     def __init__(self) -> None:
+        self.caught: list[KeyError] = []
         self._is_over = False
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -43,11 +44,17 @@ class Looping:
 
     def end(self) -> None:
         self._is_over = True
+        self.join()
+
+    def join(self) -> None:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._is_over:
-            pass
+        try:
+            while not self._is_over:
+                pass
+        except KeyError as error:
+            self.caught.append(error)
 
 
 @pytest.fixture
@@ -77,27 +84,14 @@ def test_it_comes_once_in_its_thread_and_leaves_no_tool(looping: Looping) -> Non
 
 
 def test_what_it_raises_is_raised_there() -> None:
-    jumps, caught = Jumps(), []
-
-    def run() -> None:
-        try:
-            while True:
-                pass
-        except KeyError as error:
-            caught.append(error)
+    jumps, looping = Jumps(), Looping()
 
     def come() -> None:
         raise KeyError
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert thread.ident is not None
-    while (frame := sys._current_frames()[thread.ident]).f_code is not run.__code__:
-        pass
-    while not jumps.put_off(thread.ident, frame, come):
-        pass
-    thread.join()
-    assert len(caught) == 1
+    looping.at_jump(jumps, come)
+    looping.join()
+    assert len(looping.caught) == 1
     assert tools() == [None, None]
 
 

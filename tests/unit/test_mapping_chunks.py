@@ -289,16 +289,21 @@ async def test_items_that_are_dear_to_send_go_one_by_one() -> None:
     assert pool.sent == [1] * 100
 
 
+class Row:
+    """It notes that it is pickled, to so many bytes."""
+
+    def __init__(self, pickled: list[Row], size: int) -> None:
+        self.pickled, self.size = pickled, size
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.pickled.append(self)
+        return bytes, (bytes(self.size),)
+
+
 async def test_rows_are_pickled_on_trial_a_few_times_only() -> None:
-    pickled = []
-
-    class Row:
-        def __reduce__(self) -> tuple[Any, ...]:
-            pickled.append(self)
-            return bytes, (bytes(100_000),)
-
+    pickled: list[Row] = []
     pool = FakePool(2, pickling=0.01)
-    await run_map(pool, lambda row: 0, [Row() for _ in range(100)])
+    await run_map(pool, lambda row: 0, [Row(pickled, 100_000) for _ in range(100)])
     assert len(pool.sent) == 100
     assert len(pickled) == TRIALS
 
@@ -315,12 +320,6 @@ def test_a_trial_of_what_is_long_or_cannot_be_pickled_tells_nothing(row: object)
 
 
 def test_a_trial_goes_no_further_than_it_has_to() -> None:
-    pickled = []
-
-    class Row:
-        def __reduce__(self) -> tuple[Any, ...]:
-            pickled.append(self)
-            return bytes, (bytes(50_000),)
-
-    assert seconds_to_pickle([Row() for _ in range(1000)]) is None
+    pickled: list[Row] = []
+    assert seconds_to_pickle([Row(pickled, 50_000) for _ in range(1000)]) is None
     assert len(pickled) < 5

@@ -320,7 +320,7 @@ class Chunker:
             return 1
         most = max(self._size, size)
         if size == most:
-            most = max(GROWTH * most, min(LEAP * most, int(max(WORTH_SPLITTING, self._carried) / self._item)))
+            most = max(GROWTH * most, min(LEAP * most, self._not_worth_splitting(self._item)))
         return max(1, min(most, int(target / self._item), self._most))
 
     def _is_surprise(self, size: int, seconds: float) -> bool:
@@ -336,7 +336,11 @@ class Chunker:
             return share
         if self._remaining is not None:
             share = min(share, -(-self._remaining // (2 * self._workers)))
-        return max(share, min(size, int(max(WORTH_SPLITTING, self._carried) / self._item)))
+        return max(share, min(size, self._not_worth_splitting(self._item)))
+
+    def _not_worth_splitting(self, item: float) -> int:
+        """How many items of so many seconds are too little work to go in two chunks."""
+        return int(max(WORTH_SPLITTING, self._carried) / item)
 
 
 def _follow(known: float, sample: float, share: float = 0.0) -> float:
